@@ -1,0 +1,66 @@
+"""What every importance criterion offers, and the criteria by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hwprune.errors import NumericsError
+from hwprune.graph.network import Network
+
+Scores = dict[str, NDArray[np.float64]]
+"""Importance of every coupled channel of every free group, by group name: (width,). Larger is more important."""
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Loss = Callable[[Any, Any], Tensor]
+
+
+class Criterion(Protocol):
+    """A way to say what removing a channel hurts."""
+
+    @property
+    def name(self) -> str: ...
+
+    def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
+        """Score every free group of ``network``; ``model`` is left as it was.
+
+        Args:
+            model: the network in the state that is to be judged.
+            network: its analysis.
+            batches: (inputs, targets) from the training data; criteria on weights alone do not read them.
+            loss: (outputs, targets) -> scalar, *summed* over samples.
+        """
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy summed over samples, so that every sample's gradient is its own."""
+    return functional.cross_entropy(outputs, targets, reduction="sum")
+
+
+def by_group(network: Network, values: NDArray[np.float64], name: str) -> Scores:
+    """Split scores of all coupled channels into groups; refuses what is not a number."""
+    scores = {group.name: values[group.numbers].astype(np.float64) for group in network.free}
+    check_finite(scores, name)
+    return scores
+
+
+def check_finite(scores: Mapping[str, NDArray[np.float64]], name: str) -> None:
+    """Raises NumericsError that names the group."""
+    for group, values in scores.items():
+        if not np.isfinite(values).all():
+            raise NumericsError(
+                f"importance {name!r} is not a number for {int((~np.isfinite(values)).sum())} channels",
+                where=f"group {group}",
+                fix="check the weights and the data for NaN or infinity",
+            )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -1,0 +1,125 @@
+"""Group Fisher information (Liu et al., "Group Fisher Pruning for Practical Network Compression", ICML 2021).
+
+A mask m with one entry per coupled channel multiplies the input of every consumer. For one sample n
+
+    dL_n / dm_i = sum over the consumers x that carry channel i, and over positions, of  A_x * dL_n / dA_x
+
+so the layers that share a channel are summed first and squared afterwards (their equation 4), and
+
+    s_i = 1 / (2 N) * sum_n (dL_n / dm_i)^2
+
+which is the second-order estimate of the loss increase when the channel is removed, for a converged network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwprune.errors import DataError
+from hwprune.graph.network import Consumer, Network
+from hwprune.graph.trace import evaluating
+from hwprune.importance.criterion import Batches, Loss, Scores, by_group, device_of
+
+
+class _Gradients:
+    """dL_n / dm_i of one batch: (samples, coupled channels), summed over consumers and their calls."""
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        self.channels, self.device = channels, device
+        self.sum: Tensor | None = None
+
+    def start(self, samples: int) -> None:
+        self.sum = torch.zeros(samples, self.channels, dtype=torch.float64, device=self.device)
+
+    def watch(self, consumer: Consumer) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+        """A forward pre-hook that gives the consumer an alias of its input and listens to that alias alone.
+
+        The input itself may feed other layers too, whose gradients are theirs; the alias only gets this one's. It
+        shares the input's memory, and the closure lets go of it as soon as the backward pass has been here.
+        """
+        at = torch.from_numpy(consumer.channel_of)
+        carried = torch.nonzero(at >= 0).flatten().to(self.device)
+        numbers = at.to(self.device)[carried]
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            x = inputs[0]
+            if not x.requires_grad:
+                return inputs
+            values, alias = x.detach(), x.view_as(x)
+            last = isinstance(module, nn.Linear)
+
+            def listen(gradient: Tensor) -> None:
+                # A convolution's channels are dimension 1, a linear layer's the last one.
+                product = (values * gradient).double()
+                if last:
+                    per_channel = product.flatten(1, -2).sum(1) if product.dim() > 2 else product
+                else:
+                    per_channel = product.flatten(2).sum(2)
+                if self.sum is not None:
+                    self.sum.index_add_(1, numbers, per_channel[:, carried])
+
+            alias.register_hook(listen)
+            return (alias, *inputs[1:])
+
+        return hook
+
+
+@contextmanager
+def _only_inputs_need_gradients(model: nn.Module) -> Iterator[None]:
+    """Weights frozen: a third of the backward pass is saved. Every flag is restored."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _watching(model: nn.Module, network: Network, gradients: _Gradients) -> Iterator[None]:
+    modules = dict(model.named_modules())
+    handles = [
+        modules[consumer.module].register_forward_pre_hook(gradients.watch(consumer)) for consumer in network.consumers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """Group Fisher information per coupled channel.
+
+    Unit: the loss's own (nats for cross entropy), per sample. The network is in eval mode, so samples do not see each
+    other through batch norm.
+    """
+
+    name: str = "fisher"
+
+    def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
+        """See `Criterion.scores`. Memory: no copies of activations, one (samples, coupled channels) table."""
+        device = device_of(model)
+        gradients = _Gradients(sum(group.width for group in network.groups), device)
+        total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0
+        with evaluating(model), _only_inputs_need_gradients(model), _watching(model, network, gradients):
+            for inputs, targets in batches:
+                inputs = inputs.to(device).detach().requires_grad_()
+                gradients.start(len(inputs))
+                with torch.enable_grad():
+                    torch.autograd.backward(loss(model(inputs), targets.to(device)))
+                if gradients.sum is not None:
+                    total += gradients.sum.square().sum(0)
+                seen += len(inputs)
+        if not seen:
+            raise DataError("no batches to estimate importance from", fix="give at least one batch of training data")
+        return by_group(network, (total / (2 * seen)).cpu().numpy(), self.name)

@@ -1,0 +1,132 @@
+"""Greedy search: always the move that loses the least importance per cost saved, seeing past steps in the cost.
+
+A move takes one group to *any* narrower choice, so a saving that only appears sixteen channels on is seen at once.
+The saving counts every operator that the group touches: its producers' outputs and its consumers' inputs. When all
+budgets hold, whatever can be widened again within them is given back, the most important first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwprune.search.problem import Group, Op, Problem, Solution
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    group: Group
+    position: int  # of the narrower choice
+    score: float  # importance lost per cost saved; the least goes first
+    channels: int
+
+
+class _Search:
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.position = {group.name: len(group.choices) - 1 for group in problem.groups}
+        self.widths = {group.name: group.choices[-1] for group in problem.groups}
+        self.price = self._touching(problem.price)
+        self.spending = [self._touching(budget.ops) for budget in problem.budgets]
+        self.spent = [budget.spent(self.widths) for budget in problem.budgets]
+        # A move of one group changes the savings of every group that shares an operator with it.
+        self.near = {group.name: {group.name} for group in problem.groups}
+        for ops in (problem.price, *(budget.ops for budget in problem.budgets)):
+            for op in ops:
+                known = [name for name in op.groups if name in self.near]
+                for name in known:
+                    self.near[name].update(known)
+
+    def _touching(self, ops: tuple[Op, ...]) -> dict[str, list[Op]]:
+        found: dict[str, list[Op]] = {group.name: [] for group in self.problem.groups}
+        for op in ops:
+            for name in op.groups:
+                if name in found:
+                    found[name].append(op)
+        return found
+
+    def change(self, ops: list[Op], group: Group, position: int) -> float:
+        """What the cost of ``ops`` falls by when ``group`` goes to another choice (negative: it rises)."""
+        before = sum(op.at(self.widths) for op in ops)
+        width, self.widths[group.name] = self.widths[group.name], group.choices[position]
+        after = sum(op.at(self.widths) for op in ops)
+        self.widths[group.name] = width
+        return before - after
+
+    def short(self) -> list[int]:
+        """Budgets that do not hold yet."""
+        return [i for i, budget in enumerate(self.problem.budgets) if self.spent[i] > budget.limit]
+
+    def best(self, group: Group) -> _Move | None:
+        """The group's best move. A move that saves nothing of the price or of any open budget is none."""
+        found: _Move | None = None
+        now, short = self.position[group.name], self.short()
+        for position in range(now):
+            channels = group.choices[now] - group.choices[position]
+            saved = self.change(self.price[group.name], group, position) if self.problem.price else float(channels)
+            if saved <= 0 or all(self.change(self.spending[i][group.name], group, position) <= 0 for i in short):
+                continue
+            move = _Move(group, position, (group.loss[position] - group.loss[now]) / saved, channels)
+            if found is None or (move.score, move.channels) < (found.score, found.channels):
+                found = move
+        return found
+
+    def apply(self, group: Group, position: int) -> None:
+        for i, spending in enumerate(self.spending):
+            self.spent[i] -= self.change(spending[group.name], group, position)
+        self.position[group.name] = position
+        self.widths[group.name] = group.choices[position]
+
+    def narrow(self) -> None:
+        """Moves until every budget holds or no move helps."""
+        moves = {group.name: self.best(group) for group in self.problem.groups}
+        open_budgets = self.short()
+        while open_budgets:
+            move = min(
+                (move for move in moves.values() if move is not None),
+                key=lambda move: (move.score, move.channels, move.group.name),
+                default=None,
+            )
+            if move is None:
+                return
+            self.apply(move.group, move.position)
+            stale = set(self.near[move.group.name])
+            if self.short() != open_budgets:  # a budget that has closed changes what counts as a help
+                open_budgets, stale = self.short(), set(moves)
+            for group in self.problem.groups:
+                if group.name in stale:
+                    moves[group.name] = self.best(group)
+
+    def give_back(self) -> None:
+        """Widen again what fits, the largest importance first."""
+        while True:
+            options = []
+            for group in self.problem.groups:
+                now = self.position[group.name]
+                for position in range(now + 1, len(group.choices)):
+                    regained = group.loss[now] - group.loss[position]
+                    if regained > 0 and self.fits(group, position):
+                        options.append((regained, group.name, group, position))
+            if not options:
+                return
+            _, _, group, position = max(options, key=lambda option: option[:2])
+            self.apply(group, position)
+
+    def fits(self, group: Group, position: int) -> bool:
+        return all(
+            self.spent[i] - self.change(self.spending[i][group.name], group, position) <= budget.limit
+            for i, budget in enumerate(self.problem.budgets)
+        )
+
+
+def greedy(problem: Problem) -> Solution:
+    """Widths that meet every budget of ``problem`` at a small loss of importance.
+
+    A solution that is not feasible says so and has the narrowest widths that the moves could reach.
+    """
+    search = _Search(problem)
+    search.narrow()
+    feasible = not search.short()
+    if feasible:
+        search.give_back()
+    spent = {budget.name: budget.spent(search.widths) for budget in problem.budgets}
+    return Solution(dict(search.widths), feasible, problem.lost(search.widths), spent)
