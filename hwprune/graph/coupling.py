@@ -12,10 +12,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from hwprune.errors import ModelError, UnknownOpError
+from hwprune.graph.call import Call, Rule
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.lowering import lower
 from hwprune.graph.network import ChannelGroup, Consumer, Network, Padding, Slot
-from hwprune.graph.rules import RULES, Call, Rule, pin_all
+from hwprune.graph.rules import RULES, pin_all
 from hwprune.graph.trace import Trace, trace
 
 OnUnknown = Literal["pin", "refuse"]
@@ -31,17 +32,21 @@ class Flow:
     pads: list[tuple[str, Labels, Labels]] = field(default_factory=list)
 
 
-def propagate(record: Trace, rules: Mapping[str, Rule], on_unknown: OnUnknown) -> Flow:
-    """Give labels to the parameters and inputs and let them flow through every operator.
+def fresh_labels(record: Trace, book: Book) -> dict[int, Dims]:
+    """Every index of every dimension of every parameter gets a label of its own."""
+    numbers = {value.number: value for value in record.parameters.values()}
+    return {number: tuple(book.fresh(size) for size in value.shape) for number, value in numbers.items()}
+
+
+def propagate(
+    record: Trace, rules: Mapping[str, Rule], on_unknown: OnUnknown, book: Book, parameters: Mapping[int, Dims]
+) -> Flow:
+    """Let the labels of the parameters, by value number, flow through every operator.
 
     Raises:
         UnknownOpError: with ``on_unknown="refuse"``, an operator without a rule meets channels.
     """
-    book = Book()
-    flow = Flow(book, {})
-    for value in record.parameters.values():
-        if value.number not in flow.labels:
-            flow.labels[value.number] = tuple(book.fresh(size) for size in value.shape)
+    flow = Flow(book, dict(parameters))
     for value in record.inputs:
         # Batch first, channels second, space behind: channels of the network's own input stay.
         dims: list[Labels | None] = [None] * len(value.shape)
@@ -93,7 +98,8 @@ def analyze(
     """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     record = trace(model, inputs)
-    flow = propagate(record, rules, on_unknown)
+    book = Book()
+    flow = propagate(record, rules, on_unknown, book, fresh_labels(record, book))
     _exclude(model, record, flow, exclude)
     shapes = tuple(tuple(value.shape) for value in record.inputs)
     return _Coupling(record, flow).network(model, shapes, model_reference or type(model).__name__)

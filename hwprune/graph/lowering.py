@@ -11,41 +11,18 @@ import numpy as np
 
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.layers import NetworkLayer, WidthOf
-from hwprune.graph.rules import RULES, convolve, normalise, unlabelled
+from hwprune.graph.mixing import convolve, normalise
+from hwprune.graph.rules import RULES, unlabelled
 from hwprune.graph.trace import Op, Trace, Value
 from hwprune.layer import Kind, Layer
 
 # Operators that move no data of their own: views, and what every runtime removes.
 FREE: Final = frozenset(
-    [
-        "alias",
-        "as_strided",
-        "chunk",
-        "contiguous",
-        "detach",
-        "dropout",
-        "expand",
-        "feature_dropout",
-        "flatten",
-        "lift_fresh",
-        "native_dropout",
-        "permute",
-        "reshape",
-        "select",
-        "slice",
-        "split",
-        "split_with_sizes",
-        "squeeze",
-        "t",
-        "to",
-        "transpose",
-        "unflatten",
-        "unsafe_view",
-        "_unsafe_view",
-        "unsqueeze",
-        "view",
-        "_to_copy",
-    ]
+    (
+        *("alias", "as_strided", "chunk", "contiguous", "detach", "dropout", "expand", "feature_dropout", "flatten"),
+        *("lift_fresh", "native_dropout", "permute", "reshape", "select", "slice", "split", "split_with_sizes"),
+        *("squeeze", "t", "to", "transpose", "unflatten", "_unsafe_view", "unsqueeze", "view", "_to_copy"),
+    )
 )
 _POOLS: Final[Mapping[str, str]] = {
     "max_pool1d": "max",

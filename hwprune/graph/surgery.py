@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from hwprune.errors import HardCodedSizeError, ModelError, PlanError
-from hwprune.graph.coupling import analyze, propagate
+from hwprune.graph.call import Rule
+from hwprune.graph.coupling import propagate
+from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.network import Network
-from hwprune.graph.rules import RULES, Rule
+from hwprune.graph.rules import RULES
 from hwprune.graph.trace import Trace, evaluating, trace
 from hwprune.plan import Plan
 
@@ -143,20 +145,23 @@ def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_], rules: 
 
 
 def _check_coupling(record: Trace, network: Network, stays: NDArray[np.bool_], rules: Mapping[str, Rule]) -> None:
-    flow = propagate(record, rules, "pin")
-    meant = np.full(flow.book.size, -1, dtype=np.int64)
+    # A kept channel's label is its number in the dense network, so that whatever was tied there has one label here.
+    book = Book(size=len(stays))
+    parameters: dict[int, Dims] = {}
     for name, value in record.parameters.items():
-        for labels, numbers in zip(flow.labels[value.number], network.channel_of[name], strict=True):
-            if labels is None or numbers is None:
-                continue
-            left = numbers[(numbers < 0) | stays[numbers]]
-            if len(left) != len(labels):
-                raise PlanError(f"{name} was cut to {len(labels)} channels, the plan says {len(left)}")
-            meant[labels] = left
+        dims: list[Labels | None] = []
+        for size, numbers in zip(value.shape, network.channel_of[name], strict=True):
+            left = np.full(size, -1) if numbers is None else numbers[(numbers < 0) | stays[numbers]]
+            if len(left) != size:
+                raise PlanError(f"{name} was cut to {size} channels, the plan says {len(left)}")
+            dims.append(np.where(left < 0, book.fresh(size), left))
+        parameters.setdefault(value.number, tuple(dims))
+    flow = propagate(record, rules, "pin", book, parameters)
+    known = len(stays)
     for a, b in zip(flow.book.left, flow.book.right, strict=True):
-        wrong = (meant[a] != meant[b]) & (meant[a] >= 0) & (meant[b] >= 0)
+        wrong = (a != b) & (a < known) & (b < known)
         if wrong.any():
-            names = [group.name for group in network.groups if meant[a[wrong]][0] in group.numbers]
+            names = [group.name for group in network.groups if a[wrong][0] in group.numbers]
             raise HardCodedSizeError(
                 "the pruned network mixes channels that the dense one kept apart",
                 where=f"channels of {names[0] if names else 'a pinned group'}",
@@ -210,6 +215,3 @@ def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, 
 def _relative(a: Tensor, b: Tensor) -> float:
     scale = max(float(a.abs().max()), float(b.abs().max()), 1e-300)
     return float((a - b).abs().max()) / scale
-
-
-__all__ = ["Verification", "analyze", "cut", "kept_channels", "verify"]

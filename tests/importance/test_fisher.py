@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hwprune.errors import DataError, NumericsError
+from hwprune.graph.coupling import analyze
+from hwprune.graph.network import Network
+from hwprune.graph.surgery import cut
+from hwprune.importance.criterion import cross_entropy
+from hwprune.importance.fisher import Fisher
+from hwprune.models.cifar_resnet import resnet20
+from hwprune.plan import Plan
+from tests.graph.networks import awake
+
+
+class Grouped(nn.Module):
+    """Grouped and depthwise convolutions, a residual, a shared module called twice, squeeze-excite, flatten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.depthwise, self.shared = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.inner, self.head = nn.Linear(8 * 16, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(self.grouped(self.stem(x)).relu()).relu()
+        x = x + self.shared(self.shared(x).relu())
+        x = x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.head(self.inner(x.flatten(1)).relu())
+
+
+class Tokens(nn.Module):
+    """Linear layers on (batch, tokens, features)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(48, 7), nn.Linear(7, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x.flatten(2).transpose(1, 2).repeat(1, 1, 16)).relu()).relu().mean(1))
+
+
+def small_resnet() -> nn.Module:
+    return awake(resnet20(num_classes=5), torch.randn(4, 3, 8, 8))
+
+
+def by_explicit_mask(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> dict[str, np.ndarray]:
+    """The slow obvious way: one mask per sample and coupled channel, multiplied at every consumer's input."""
+    mask = torch.ones(len(x), sum(g.width for g in network.groups), dtype=torch.float64, requires_grad=True)
+    modules, handles = dict(model.named_modules()), []
+    for consumer in network.consumers:
+        numbers = torch.from_numpy(consumer.channel_of)
+        linear = isinstance(modules[consumer.module], nn.Linear)
+
+        def multiply(module: nn.Module, inputs: tuple[Tensor, ...], numbers: Tensor = numbers, linear: bool = linear):
+            entries = torch.where(numbers >= 0, mask[:, numbers.clamp(min=0)], 1.0)
+            rank = inputs[0].dim() - 2
+            shape = (len(entries), *(1,) * rank, -1) if linear else (len(entries), -1, *(1,) * rank)
+            return (inputs[0] * entries.view(shape),)
+
+        handles.append(modules[consumer.module].register_forward_pre_hook(multiply))
+    (gradient,) = torch.autograd.grad(cross_entropy(model.eval()(x), y), mask)
+    for handle in handles:
+        handle.remove()
+    values = (gradient.square().sum(0) / (2 * len(x))).numpy()
+    return {group.name: values[group.numbers] for group in network.free}
+
+
+@pytest.mark.parametrize("make", [Grouped, Tokens, small_resnet])
+def test_scores_equal_autograd_of_an_explicit_mask(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = make().double()
+    x, y = torch.randn(6, 3, *((8, 8) if make is small_resnet else (4, 4)), dtype=torch.float64), torch.arange(6) % 5
+    network = analyze(model, x[:1])
+    batches = [(x[:4], y[:4]), (x[4:], y[4:])]
+
+    scores = Fisher().scores(model, network, batches, cross_entropy)
+    expected = by_explicit_mask(model, network, x, y)
+
+    assert scores.keys() == expected.keys()
+    assert len(scores) >= 2
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores[name], values, rtol=1e-9, atol=1e-15)
+
+
+def test_the_model_its_flags_and_gradients_are_left_as_they_were() -> None:
+    model = Grouped().train()
+    model.stem.weight.requires_grad_(False)
+    network = analyze(model, torch.randn(1, 3, 4, 4))
+    Fisher().scores(model, network, [(torch.randn(2, 3, 4, 4), torch.tensor([0, 1]))], cross_entropy)
+
+    assert model.training
+    assert not model.stem.weight.requires_grad and model.head.weight.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_removing_the_least_important_channels_hurts_less_than_the_most_important() -> None:
+    torch.manual_seed(0)
+    model = small_resnet()
+    x = torch.randn(64, 3, 8, 8)
+    y = model(x).argmax(1)  # a network that is right about its data
+    network = analyze(model, x[:1])
+    scores = Fisher().scores(model, network, [(x, y)], cross_entropy)
+
+    def loss_without(order: np.ndarray) -> float:
+        group = network.group("layer1.0.conv1")
+        with torch.no_grad():
+            return float(
+                cross_entropy(cut(model, Plan.keeping(network, {group.name: sorted(order[4:])}), network)(x), y)
+            )
+
+    order = np.argsort(scores["layer1.0.conv1"])
+    assert loss_without(order) < loss_without(order[::-1])
+
+
+def test_no_data_and_nan_are_errors() -> None:
+    model = Grouped()
+    network = analyze(model, torch.randn(1, 3, 4, 4))
+    with pytest.raises(DataError):
+        Fisher().scores(model, network, [], cross_entropy)
+    model.inner.weight.data[0, 0] = float("nan")
+    with pytest.raises(NumericsError, match="group"):
+        Fisher().scores(model, network, [(torch.randn(2, 3, 4, 4), torch.tensor([0, 1]))], cross_entropy)
