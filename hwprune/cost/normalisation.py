@@ -1,0 +1,87 @@
+"""What a score is divided by: the cost that removing channels saves, as operators that the search can price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
+from typing import Literal, Protocol, get_args
+
+from hwprune.cost.work import macs, output_elements
+from hwprune.graph.layers import NetworkLayer, WidthOf
+from hwprune.graph.network import Network
+from hwprune.search.problem import Op
+
+Normalisation = Literal["none", "flops", "params", "memory", "memory-measured", "latency"]
+NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
+
+
+class Measured(Protocol):
+    """What a predictor offers: measured cost of one layer at some widths."""
+
+    def cost(self, layer: NetworkLayer, widths: Mapping[str, int]) -> float:
+        """Latency in ms that the layer adds to the network."""
+
+    def memory(self, layer: NetworkLayer, widths: Mapping[str, int]) -> float:
+        """Activation bytes of the layer as measured."""
+
+
+def price(
+    network: Network, normalisation: Normalisation, *, parameters: frozenset[str], measured: Measured | None
+) -> tuple[Op, ...]:
+    """Operators whose summed cost importance is divided by; none for "none", where channels count alike.
+
+    Raises:
+        ValueError: a measured normalisation without measurements.
+    """
+    if normalisation == "none":
+        return ()
+    if normalisation == "flops":
+        return mac_ops(network)
+    if normalisation == "params":
+        return parameter_ops(network, parameters)
+    if normalisation == "memory":
+        return memory_ops(network)
+    if measured is None:
+        raise ValueError(f"normalisation {normalisation!r} needs a measured table")
+    return latency_ops(network, measured) if normalisation == "latency" else measured_memory_ops(network, measured)
+
+
+def _groups(*sizes: WidthOf) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for size in sizes for name in size.groups))
+
+
+def _per_layer(layers: list[NetworkLayer], cost: Callable[[NetworkLayer, Mapping[str, int]], float]) -> tuple[Op, ...]:
+    return tuple(Op(_groups(layer.c_in, layer.c_out), partial(cost, layer)) for layer in layers)
+
+
+def mac_ops(network: Network) -> tuple[Op, ...]:
+    """Multiply-accumulates of every convolution and linear layer."""
+    layers = [layer for layer in network.layers if layer.dense.kind in ("conv", "linear")]
+    return _per_layer(layers, lambda layer, widths: float(macs(layer.at(widths))))
+
+
+def memory_ops(network: Network) -> tuple[Op, ...]:
+    """Elements of every convolution's output: the memory of Group Fisher Pruning (Liu et al. 2021, section 3.3)."""
+    layers = [layer for layer in network.layers if layer.dense.kind == "conv"]
+    return _per_layer(layers, lambda layer, widths: float(output_elements(layer.at(widths))))
+
+
+def parameter_ops(network: Network, parameters: frozenset[str]) -> tuple[Op, ...]:
+    """Elements of every parameter."""
+
+    def elements(dims: tuple[WidthOf, ...], widths: Mapping[str, int]) -> float:
+        return float(prod(size(widths) for size in dims))
+
+    counted = [dims for name, dims in network.parameter_dims.items() if name in parameters]
+    return tuple(Op(_groups(*dims), partial(elements, dims)) for dims in counted)
+
+
+def latency_ops(network: Network, measured: Measured) -> tuple[Op, ...]:
+    """Measured latency in ms of every layer that has one of its own."""
+    return _per_layer([layer for layer in network.layers if not layer.fused], measured.cost)
+
+
+def measured_memory_ops(network: Network, measured: Measured) -> tuple[Op, ...]:
+    """Measured activation bytes of every layer that has some of its own."""
+    return _per_layer([layer for layer in network.layers if not layer.fused], measured.memory)
