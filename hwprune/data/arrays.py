@@ -187,9 +187,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError("no such file or folder", where=path, fix="write npz:PATH with a path that exists")
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             return dict(content)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:  # TypeError: npy
         raise DataError(f"not a readable npz file: {error}", where=path) from None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -48,11 +48,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[
     """Write atomically. Raises `StorageError` where the disk is full or not writable."""
     # Own memory for each: safetensors refuses tensors that share it.
     content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("wb") as file:
             file.write(save(content, metadata=dict(facts)))
             file.flush()
             os.fsync(file.fileno())
@@ -60,7 +59,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[
     except OSError as error:
         raise StorageError(path, error=error) from error
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):  # the folder itself may be what is missing
             temporary.unlink(missing_ok=True)
 
 
