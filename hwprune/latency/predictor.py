@@ -1,0 +1,169 @@
+"""The latency of a network at any widths, from the latencies of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprune.errors import NotMeasuredError, ProfileError
+from hwprune.graph.layers import NetworkLayer
+from hwprune.latency.calibration import MAIN_KINDS, Calibration, fit
+from hwprune.latency.entry import Entry
+from hwprune.latency.held_out import PredictionError as PredictionError
+from hwprune.latency.table import LatencyTable
+from hwprune.latency.wanted import is_thinned
+from hwprune.layer import Layer
+
+Widths = Mapping[str, int]
+Measured = Sequence[tuple[Widths, float]]
+SMALLEST_MS: Final = 1e-6  # a prediction is positive whatever the table holds
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Sums a network's layers over a table, and corrects the sum by a calibration.
+
+    What a layer costs alone may be interpolated in one case: its width is a sum over several groups, and the table
+    was made for evenly spaced sums (see `wanted_layers`). All else must have been measured.
+
+    Attributes:
+        table: the latencies.
+        layers: of the network; fused ones cost nothing.
+        calibration: from the sum to the network's latency.
+    """
+
+    table: LatencyTable
+    layers: Sequence[NetworkLayer]
+    calibration: Calibration = field(default_factory=Calibration)
+    _known: dict[str, dict[tuple[int, int], float]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def predict_ms(self, widths: Widths) -> float:
+        """Latency in ms at ``widths``, always positive.
+
+        Raises:
+            NotMeasuredError: the table lacks a layer; the message names it in the network.
+        """
+        return max(self.constant_ms + sum(self.cost(layer, widths) for layer in self.layers), SMALLEST_MS)
+
+    @property
+    def constant_ms(self) -> float:
+        """The part of the latency that no width changes."""
+        return self.calibration.constant_ms
+
+    def cost(self, layer: NetworkLayer, widths: Widths) -> float:
+        """Calibrated latency in ms of one layer, its share of `predict_ms`; remembered, 0 for a fused layer.
+
+        Raises:
+            NotMeasuredError: the table lacks it.
+        """
+        if layer.fused:
+            return 0.0
+        factor = self.calibration.factor(layer.dense.kind)
+        return factor * self._table_ms(layer, layer.c_in(widths), layer.c_out(widths))
+
+    def costs(self, layer: NetworkLayer, c_in: Sequence[int], c_out: Sequence[int]) -> NDArray[np.float64]:
+        """`cost` over a grid of widths: (len(c_in), len(c_out)), in ms.
+
+        Raises:
+            NotMeasuredError: the table lacks one of them.
+        """
+        if layer.fused:
+            return np.zeros((len(c_in), len(c_out)))
+        values = [[self._table_ms(layer, wide, high) for high in c_out] for wide in c_in]
+        grid: NDArray[np.float64] = self.calibration.factor(layer.dense.kind) * np.array(values)
+        return grid
+
+    def layer_ms(self, widths: Widths) -> dict[str, float]:
+        """`cost` of every layer that is not fused, by name."""
+        return {layer.name: self.cost(layer, widths) for layer in self.layers if not layer.fused}
+
+    def activation_bytes(self, widths: Widths) -> int:
+        """The most memory that any one layer takes, input, output and scratch: what the network needs at least.
+
+        Raises:
+            NotMeasuredError: the table lacks a layer.
+            ProfileError: the runtime told no memory when the table was made.
+        """
+        told = [self._lookup(layer, layer.at(widths)).activation_bytes for layer in self.layers if not layer.fused]
+        known = [value for value in told if value is not None]
+        if len(known) < len(told) or not known:
+            raise ProfileError(
+                "the latency table has no activation memory",
+                where=self.table.source,
+                effect=f"the runtime told none for {len(told) - len(known)} of {len(told)} layers",
+                fix="use the analytic activation memory instead",
+            )
+        return max(known)
+
+    def calibrate(self, measured: Measured) -> Predictor:
+        """A predictor refitted on whole networks: (widths, measured latency in ms at the table's reference time).
+
+        One or two measurements give a scale, three or more the full `Calibration`; none gives the identity.
+        """
+        sums = [self._sums(widths) for widths, _ in measured]
+        fitted = fit([main for main, _ in sums], [other for _, other in sums], [ms for _, ms in measured])
+        return replace(self, calibration=fitted)
+
+    def error(self, measured: Measured) -> PredictionError:
+        """How far predictions are from whole networks that were measured."""
+        return PredictionError.of([self.predict_ms(widths) for widths, _ in measured], [ms for _, ms in measured])
+
+    def _sums(self, widths: Widths) -> tuple[float, float]:
+        """Uncalibrated sums of convolutions and linear layers, and of everything else."""
+        sums = [0.0, 0.0]
+        for layer in self.layers:
+            if not layer.fused:
+                is_other = layer.dense.kind not in MAIN_KINDS
+                sums[is_other] += self._table_ms(layer, layer.c_in(widths), layer.c_out(widths))
+        return sums[0], sums[1]
+
+    def _table_ms(self, layer: NetworkLayer, c_in: int, c_out: int) -> float:
+        known = self._known.get(layer.name)
+        if known is None:
+            known = self._known[layer.name] = {}
+        value = known.get((c_in, c_out))
+        if value is None:
+            value = known[c_in, c_out] = self._ratio(layer, c_in, c_out) * self.table.reference_ms
+        return value
+
+    def _ratio(self, layer: NetworkLayer, c_in: int, c_out: int) -> float:
+        wanted = layer.dense.at(c_in, c_out)
+        if wanted not in self.table and (is_thinned(layer.c_in) or is_thinned(layer.c_out)):
+            between = self._interpolated(layer, wanted)
+            if between is not None:
+                return between
+        return self._lookup(layer, wanted).ratio
+
+    def _lookup(self, layer: NetworkLayer, wanted: Layer) -> Entry:
+        try:
+            return self.table.lookup(wanted)
+        except NotMeasuredError:
+            raise self.table.not_measured(wanted, f"{wanted} ({layer.name!r})") from None
+
+    def _interpolated(self, layer: NetworkLayer, wanted: Layer) -> float | None:
+        """Linear between the two measured neighbours along the dimension that is a sum over groups."""
+        measured = self.table.widths(wanted)
+        if layer.c_in == layer.c_out:
+            sizes = [a for a, b in measured if a == b]
+            return self._between(wanted.c_in, sizes, lambda size: wanted.at(size, size))
+        if is_thinned(layer.c_in):
+            sizes = [a for a, b in measured if b == wanted.c_out]
+            found = self._between(wanted.c_in, sizes, lambda size: wanted.at(size, wanted.c_out))
+            if found is not None:
+                return found
+        if is_thinned(layer.c_out):
+            sizes = [b for a, b in measured if a == wanted.c_in]
+            return self._between(wanted.c_out, sizes, lambda size: wanted.at(wanted.c_in, size))
+        return None
+
+    def _between(self, size: int, sizes: Sequence[int], at: Callable[[int], Layer]) -> float | None:
+        below, above = [s for s in sizes if s < size], [s for s in sizes if s > size]
+        if not below or not above:
+            return None
+        low, high = max(below), min(above)
+        share = (size - low) / (high - low)
+        return (1 - share) * self.table.lookup(at(low)).ratio + share * self.table.lookup(at(high)).ratio
