@@ -202,8 +202,8 @@ def _own_random_numbers(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _channels_last(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """The memory layout that tensor cores want, on CUDA only."""
-    if device.type != "cuda":
+    """The memory layout that tensor cores want, on CUDA and for networks without 3-d convolutions only."""
+    if device.type != "cuda" or any(parameter.ndim > 4 for parameter in model.parameters()):
         yield
         return
     model.to(memory_format=torch.channels_last)

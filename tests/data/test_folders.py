@@ -50,6 +50,8 @@ def test_validation_sees_the_middle_of_the_picture(tmp_path: Path) -> None:
     assert inputs.min() > 0.99
 
 
+# Python 3.12 warns of any fork in a process with threads; PyTorch's loader forks.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_any_number_of_workers_gives_the_same_batches(pictures: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (50, 60, 3), np.uint8)
     for path in pictures.glob("train/*/*.png"):
