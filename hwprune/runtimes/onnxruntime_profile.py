@@ -1,0 +1,55 @@
+"""What ONNX Runtime's profiler says of each node: its kernel time and the memory that its arena held."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwprune.errors import EngineError
+from hwprune.runtimes.base import EngineMemory, LayerTime
+
+Open = Callable[..., Any]  # (model, profile_prefix=...) -> session
+SUFFIX = "_kernel_time"
+IN_USE, DELTA, WEIGHTS = "mem_bytes_requested_in_use", "mem_requested_in_use_delta", "parameter_size"
+
+
+def profile(
+    open_session: Open, model: bytes | Path, inputs: Mapping[str, np.ndarray], *, repeats: int
+) -> tuple[list[LayerTime], EngineMemory]:
+    """Kernel times over ``repeats`` runs after a first one, and the memory of that first one.
+
+    Durations come in whole microseconds. The session is a fresh one, so the first run finds an empty arena.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
+        session = open_session(model, profile_prefix=str(Path(folder) / "profile"))
+        feed = dict(inputs)
+        for _ in range(1 + repeats):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(SUFFIX)]
+    count, rest = divmod(len(kernels), 1 + repeats)
+    if rest:
+        raise EngineError("ONNX Runtime's profile has runs of unequal length", where=f"{len(kernels)} events")
+    runs = [kernels[run * count : (run + 1) * count] for run in range(1 + repeats)]
+    return _times(runs[1:]), _memory([event["args"] for event in runs[0]])
+
+
+def _times(runs: list[list[dict[str, Any]]]) -> list[LayerTime]:
+    return [
+        LayerTime(same[0]["name"].removesuffix(SUFFIX), float(np.median([e["dur"] for e in same])) / 1000)
+        for same in zip(*runs, strict=True)
+    ]
+
+
+def _memory(nodes: list[dict[str, Any]]) -> EngineMemory:
+    """The arena's growth over its level before the first node; versions that do not report it give None."""
+    weights = sum(int(node[WEIGHTS]) for node in nodes)
+    if not nodes or IN_USE not in nodes[0] or DELTA not in nodes[0]:
+        return EngineMemory(activation_bytes=None, weight_bytes=weights)
+    before = int(nodes[0][IN_USE]) - int(nodes[0][DELTA])
+    return EngineMemory(max(int(node[IN_USE]) for node in nodes) - before, weights)
