@@ -40,7 +40,7 @@ def test_taylor_is_the_squared_sum_of_weight_times_gradient() -> None:
         for module, each in ((model[0], 2), (model[1], 2), (model[3], 3)):
             rows = slice(each * k, each * (k + 1))
             for parameter in (module.weight, module.bias):
-                change += float((parameter * parameter.grad)[rows].double().sum())
+                change += float((parameter * parameter.grad)[rows].detach().double().sum())
         expected.append(change**2)
 
     np.testing.assert_allclose(scores["0"], expected, rtol=1e-5)

@@ -1,0 +1,107 @@
+"""One candidate: cut, exported, its engines built in child processes, timed where the device is, written down."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from torch import nn
+
+from hwprune.loop.job import Job
+from hwprune.plan import Plan, write_atomically
+from hwprune.runtimes.select import RuntimeSpec
+from hwprune.validation.engine import EngineReport, build_engine, measure_ratio
+from hwprune.validation.ledger import Candidate, Ledger
+
+FP32_BYTES = 4
+
+
+def ledger_of(job: Job) -> Ledger:
+    """The run's ledger."""
+    return Ledger(job.run.path / "ledger.parquet")
+
+
+def tried(
+    job: Job, name: str, milestone: int, plan: Plan, predicted_ms: float, *, network: nn.Module | None = None
+) -> Candidate:
+    """The candidate of that name: from the ledger when it is there, else built and measured now.
+
+    ``network`` is the cut network where it has weights of its own by now; else the dense one's are cut.
+
+    A builder that crashes, hangs or refuses is written down and costs this candidate only.
+    """
+    ledger = ledger_of(job)
+    known = next((c for c in ledger.candidates if c.id == name and dict(c.widths) == plan.kept_widths), None)
+    if known is not None:
+        return known
+    job.reporter.stage(f"{name}: building engines")
+    small = job.small(plan) if network is None else network
+    folder = job.run.path / "candidates" / name
+    file = folder / "model.onnx"
+    plan.save(folder / "plan.json")
+    write_atomically(file, job.onnx(small))
+    reports = [_primary(job, file, small, folder)]
+    for number, spec in enumerate(job.validators, start=1):
+        job.reporter.advance(number, 1 + len(job.validators))
+        reports.append(_engine(job, file, spec, folder))
+    main = reports[0].beside
+    counted = job.work(plan.kept_widths)
+    candidate = Candidate(
+        id=name,
+        milestone=milestone,
+        widths=plan.kept_widths,
+        predicted_ms=predicted_ms,
+        macs=counted.macs,
+        parameters=counted.parameters,
+        activation_bytes=counted.activation_elements * FP32_BYTES,
+        measured_ms=main.candidate_ms if main else None,
+        dense_ms=main.dense_ms if main else None,
+        ratio=main.ratio if main else None,
+        p95_ms=reports[0].p95_ms,
+        engines=tuple(reports),
+    )
+    ledger.append(candidate)
+    job.run.log(f"candidate {name}: predicted {predicted_ms:.4g} ms, ratio {candidate.ratio}")
+    return candidate
+
+
+def dense_candidate(job: Job) -> Candidate:
+    """The dense network as the ledger's first row, timed against itself: its ratio shows the noise."""
+    if not job.exported:
+        raise RuntimeError("the dense network was not exported")
+    full = Plan.keeping(job.network, {})
+    return tried(job, "dense", 0, full, 0.0)
+
+
+def _primary(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineReport:
+    """The engine that counts: in a child process where the runtime reads ONNX, else in this one."""
+    if job.runtime.reads_onnx:
+        return _engine(job, file, job.spec, folder, beside=job.dense_onnx if job.runtime.can_time else None)
+    started = time.monotonic()
+    with closing(job.engine(small)) as engine, closing(job.engine(job.model)) as dense:
+        build_s = time.monotonic() - started
+        beside = measure_ratio(dense, engine)
+        memory = engine.memory()
+        return EngineReport(
+            ok=True,
+            error="",
+            runtime=job.spec.name,
+            device=job.spec.device,
+            precision=job.runtime.precision,
+            version=job.runtime.version,
+            build_s=build_s,
+            size_bytes=engine.size_bytes,
+            activation_bytes=memory.activation_bytes,
+            weight_bytes=memory.weight_bytes,
+            samples_ms=engine.time(warmup=3, repeats=30),
+            beside=beside,
+        )
+
+
+def _engine(job: Job, file: Path, spec: RuntimeSpec, folder: Path, beside: Path | None = None) -> EngineReport:
+    out = folder / f"{spec.name}-{spec.device}.engine"
+    report = build_engine(file, spec, out=out, beside=beside, timeout_s=job.settings.engine_timeout_s)
+    if not report.ok:
+        job.reporter.note(f"no engine from {spec.name} for {spec.device}: {report.error.splitlines()[0]}")
+    return report

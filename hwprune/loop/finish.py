@@ -1,0 +1,94 @@
+"""The end of a run: accuracy got back, the network written, its engines built, the speed-up certified."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from hwprune.errors import ModelError
+from hwprune.graph.surgery import verify
+from hwprune.loop.candidates import ledger_of, tried
+from hwprune.loop.job import Job
+from hwprune.loop.milestones import recovered_statistics
+from hwprune.plan import Plan, write_atomically
+from hwprune.recovery.evaluate import evaluate
+from hwprune.recovery.finetune import finetune
+from hwprune.recovery.recipe import Progress
+from hwprune.validation.certify import Certificate, certify
+
+
+def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
+    """The network cut for real, checked against the dense one, with batch norm re-estimated and fine-tuned.
+
+    Returns the network and its accuracy right after the cut, with new statistics, and after fine-tuning.
+
+    Raises:
+        ModelError: the cut network does not equal the dense one with the removed channels zeroed.
+    """
+    small = job.small(plan)
+    found: dict[str, Any] = dict(job.run.once("pruned", lambda: _check(job, small, plan)))
+    small = recovered_statistics(job, plan)
+    found["statistics"] = job.run.once("statistics", lambda: asdict(evaluate(small, job.data.validation)))
+    recipe = job.settings.recipe
+    if recipe.steps(len(job.data.train)) > 0:
+        job.reporter.stage(f"fine-tuning, {recipe.epochs} epochs")
+
+        def heard(progress: Progress) -> None:
+            job.reporter.advance(progress.step, progress.steps)
+            if progress.finished is not None:
+                job.run.log(f"epoch {progress.finished.number}: loss {progress.finished.loss:.4f}")
+
+        file = job.run.path / "finetune.safetensors"
+        teacher = job.model if recipe.distill else None
+        finetune(small, job.data, recipe, teacher=teacher, checkpoint=file, on_progress=heard)
+    found["finetuned"] = job.run.once("finetuned", lambda: asdict(evaluate(small, job.data.validation)))
+    return small, found
+
+
+def _check(job: Job, small: nn.Module, plan: Plan) -> dict[str, Any]:
+    job.reporter.stage("cutting and verifying")
+    verification = verify(job.model, small, plan, job.network)
+    if not verification.equal:
+        raise ModelError(
+            "the pruned network does not compute what the dense one does without the removed channels",
+            where=f"relative difference {verification.error:.2g}, rounding explains {verification.tolerance:.2g}",
+            effect="the network was not written",
+            fix="this is a bug of hwprune: please report the model; --exclude works round it",
+        )
+    return {"verification": asdict(verification), "cut": asdict(evaluate(small, job.data.validation))}
+
+
+def written(job: Job, small: nn.Module, plan: Plan) -> Path:
+    """``plan.json``, ``model.safetensors``, ``model.onnx`` and the engines of the network as it will be deployed."""
+    plan.save(job.run.path / "plan.json")
+    content = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in small.state_dict().items()},
+        metadata={"format": "pt", "model": job.model_reference},
+    )
+    write_atomically(job.run.path / "model.safetensors", content)
+    write_atomically(job.run.path / "model.onnx", job.onnx(small))
+    return job.run.path / "model.onnx"
+
+
+def certified(job: Job, small: nn.Module, plan: Plan, file: Path) -> Certificate | None:
+    """The paired test against the dense network, on the weights that are delivered; None without the device."""
+    known = ledger_of(job).candidates
+    predicted = next((c.predicted_ms for c in known if dict(c.widths) == plan.kept_widths), 0.0)
+    tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small)
+    if not job.runtime.can_time:
+        return None
+    path = job.run.path / "certificate.json"
+
+    def measure() -> dict[str, Any]:
+        job.reporter.stage("certifying against the dense network")
+        sources = (job.dense_onnx, file) if job.runtime.reads_onnx else ((job.model, job.inputs), (small, job.inputs))
+        certificate = certify(*sources, job.spec, on_progress=job.reporter.advance)
+        certificate.save(path)
+        return {"verdict": certificate.verdict, "ratio": certificate.comparison.ratio}
+
+    job.run.once("certified", measure)
+    return Certificate.load(path)

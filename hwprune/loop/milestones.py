@@ -1,0 +1,232 @@
+"""The way down to the target: refresh importance, search, build and measure a candidate, correct, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log
+
+import numpy as np
+from torch import nn
+
+from hwprune.cost.normalisation import latency_ops, mac_ops, memory_ops, parameter_ops, price
+from hwprune.cost.work import Work
+from hwprune.errors import HwpruneError, TargetError
+from hwprune.graph.coupling import analyze
+from hwprune.importance.criterion import Criterion, Scores, cross_entropy
+from hwprune.importance.fisher import Fisher
+from hwprune.importance.magnitude import Magnitude
+from hwprune.importance.taylor import Taylor
+from hwprune.latency.predictor import Predictor
+from hwprune.loop.candidates import tried
+from hwprune.loop.job import Job
+from hwprune.plan import Plan
+from hwprune.recovery.batchnorm import reestimate
+from hwprune.search.greedy import greedy
+from hwprune.search.problem import Budget, Group, Problem, Solution
+from hwprune.target import Target
+from hwprune.units import format_percent
+from hwprune.validation.ledger import Candidate
+
+CRITERIA: Mapping[str, Criterion] = {c.name: c for c in (Fisher(), Magnitude(), Taylor())}
+# Measured over predicted is corrected in steps of this ratio, so that noise below it does not change the widths.
+STEP = 1.02
+CLOSE = 0.97  # a candidate between this share of the target and the target is taken
+MILESTONE = 0.8  # of the cost is kept from one milestone to the next, unless the user says how many there are
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The target as a share of the dense network, and how to budget for it.
+
+    Attributes:
+        target: what was asked.
+        ratio: bound as a share of the dense network's.
+        dense: what the dense network has, in the target's unit.
+        measured: whether only a measured candidate can meet it.
+    """
+
+    target: Target
+    ratio: float
+    dense: float
+    measured: bool
+
+
+def goal_of(job: Job, dense_ms: float | None) -> Goal:
+    """Raises TargetError where the target is not below the dense network's cost."""
+    target = Target.parse(job.settings.target)
+    if target.quantity == "latency":
+        if dense_ms is None:
+            if not target.relative:
+                raise TargetError("a target in ms needs a measured dense network", fix="give the target in percent")
+            dense_ms = 1.0
+        return Goal(target, target.ratio(dense_ms), dense_ms, job.runtime.can_time)
+    dense = float(_counted(job.work(), target))
+    return Goal(target, target.ratio(dense), dense, False)
+
+
+def _counted(work: Work, target: Target) -> int:
+    return {"macs": work.macs, "params": work.parameters, "memory": work.activation_elements}[target.quantity]
+
+
+def milestones_of(goal: Goal, count: int) -> list[float]:
+    """Ratios from the first milestone down to the goal, evenly spaced in proportion.
+
+    >>> from hwprune.target import Target
+    >>> [round(r, 2) for r in milestones_of(Goal(Target.parse("50%"), 0.5, 1.0, True), 0)]
+    [0.84, 0.71, 0.59, 0.5]
+    """
+    steps = count or max(1, ceil(log(goal.ratio) / log(MILESTONE)))
+    return [goal.ratio ** (step / steps) for step in range(1, steps + 1)]
+
+
+def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> tuple[Plan, Candidate]:
+    """The plan that meets the goal, as measured where the device is here, and its candidate.
+
+    Raises:
+        TargetError: out of reach; says the best that can be reached.
+    """
+    plan, correction = Plan.keeping(job.network, {}), 0
+    *on_the_way, last = milestones_of(goal, job.settings.milestones)
+    for number, ratio in enumerate(on_the_way, start=1):
+        name = f"milestone-{number}"
+
+        def step(
+            plan: Plan = plan, ratio: float = ratio, name: str = name, n: int = number, c: int = correction
+        ) -> int:
+            scores = importance(job, plan, n)
+            narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**c)
+            candidate = tried(job, name, n, narrower, predicted)
+            _tell(job, candidate, goal)
+            return _correction(candidate, predicted, goal, c)
+
+        correction = int(job.run.once(name, step))
+        plan = Plan.load(job.run.path / "candidates" / name / "plan.json")
+    final: str = job.run.once("target", lambda: _approach(job, goal, predictor, plan, last, correction))
+    found = Plan.load(job.run.path / "candidates" / final / "plan.json")
+    candidate = tried(job, final, len(on_the_way) + 1, found, 0.0)
+    return found, candidate
+
+
+def _approach(job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, ratio: float, correction: int) -> str:
+    """Candidates at the last milestone until one is measured at or just under the target; the best one's name."""
+    number = len(milestones_of(goal, job.settings.milestones))
+    scores = importance(job, plan, number)
+    tries: dict[int, Candidate] = {}
+    while len(tries) < job.settings.tries and correction not in tries:
+        narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**correction)
+        candidate = tried(job, f"target-{correction:+d}", number, narrower, predicted)
+        tries[correction] = candidate
+        _tell(job, candidate, goal)
+        if candidate.ratio is None or not goal.measured:
+            return candidate.id
+        wanted = _correction(candidate, predicted, goal, correction)
+        if candidate.ratio > goal.ratio:
+            correction = max(correction + 1, wanted)
+        elif candidate.ratio < CLOSE * goal.ratio:
+            correction = min(correction, wanted)
+        else:
+            break
+    met = [c for c in tries.values() if c.ratio is not None and c.ratio <= goal.ratio]
+    if not met:
+        best = min((c.ratio for c in tries.values() if c.ratio is not None), default=float("nan"))
+        raise TargetError(
+            f"no candidate was measured at {goal.target}",
+            where=f"best of {len(tries)}: {format_percent(best)} of the dense latency",
+            effect=f"all candidates are in {job.run.path / 'ledger.parquet'}",
+            fix="raise the target or --tries; `hwprune prune --resume` goes on from here",
+        )
+    return max(met, key=lambda c: c.ratio or 0.0).id
+
+
+def _correction(candidate: Candidate, predicted_ms: float, goal: Goal, fallback: int) -> int:
+    """Steps by which measured is above predicted, rounded up."""
+    if candidate.ratio is None or not goal.measured:
+        return fallback
+    return ceil(log(candidate.ratio * goal.dense / predicted_ms) / log(STEP) - 1e-9)
+
+
+def _tell(job: Job, candidate: Candidate, goal: Goal) -> None:
+    if candidate.ratio is None:
+        job.reporter.note(
+            f"{candidate.id}: predicted {format_percent(candidate.predicted_ms / goal.dense)}, not measured"
+        )
+    else:
+        job.reporter.note(
+            f"{candidate.id}: predicted {format_percent(candidate.predicted_ms / goal.dense)}, "
+            f"measured {format_percent(candidate.ratio)} of the dense latency"
+        )
+
+
+def importance(job: Job, plan: Plan, milestone: int) -> Scores:
+    """Importance of the channels that ``plan`` still keeps, judged in the network that it has made."""
+    if job.settings.importance not in CRITERIA:
+        raise HwpruneError(
+            f"unknown importance {job.settings.importance!r}", fix=f"choose one of {', '.join(sorted(CRITERIA))}"
+        )
+    criterion = CRITERIA[job.settings.importance]
+    job.reporter.stage(f"milestone {milestone}: importance ({criterion.name})")
+    small = recovered_statistics(job, plan)
+    network = analyze(small, job.inputs, exclude=job.settings.exclude)
+    return criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
+
+
+def recovered_statistics(job: Job, plan: Plan) -> nn.Module:
+    """The network cut to ``plan``, with batch-norm statistics that fit it."""
+    small = job.small(plan)
+    if plan.removed:
+        reestimate(small, job.data.calibration)
+    return small
+
+
+def _search(
+    job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, scores: Scores, ratio: float
+) -> tuple[Plan, float]:
+    """A narrower plan whose predicted cost is ``ratio`` of the dense one's, and its predicted latency (or cost)."""
+    budget = _budget(job, goal, predictor, ratio)
+    groups = tuple(_group(name, width, scores, job.choices[name]) for name, width in plan.kept_widths.items())
+    priced = price(job.network, job.settings.normalisation, parameters=job.parameters, measured=predictor)
+    solution = greedy(Problem(groups, (budget,), priced))
+    if not solution.feasible:
+        _refuse(goal, budget, solution)
+    kept = {}
+    for name, width in solution.widths.items():
+        before = plan.kept[name]
+        best = np.argsort(-scores[name], kind="stable")[:width] if name in scores else np.arange(width)
+        kept[name] = [before[i] for i in best]
+    narrower = Plan.keeping(job.network, kept)
+    predicted = predictor.predict_ms(solution.widths) if predictor is not None else solution.spent[budget.name]
+    return narrower, predicted
+
+
+def _budget(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> Budget:
+    name, limit = goal.target.quantity, ratio * goal.dense
+    if name == "latency":
+        if predictor is None:
+            raise TargetError("a latency target needs a latency table")
+        if not job.runtime.can_time:  # then dense is what the table says
+            limit = ratio * predictor.predict_ms(job.network.widths)
+        return Budget(name, latency_ops(job.network, predictor), limit, predictor.constant_ms)
+    if name == "params":
+        return Budget(name, parameter_ops(job.network, job.parameters), limit)
+    return Budget(name, mac_ops(job.network) if name == "macs" else memory_ops(job.network), limit)
+
+
+def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> Group:
+    # A group that is down to one channel is pinned in the smaller network and has no scores there.
+    narrower = tuple(choice for choice in choices if choice < width) if name in scores else ()
+    if not narrower:
+        return Group(name, (width,), (0.0,))
+    lost = np.concatenate([[0.0], np.cumsum(np.sort(scores[name]))])
+    widths = (*narrower, width)
+    return Group(name, widths, tuple(float(lost[width - choice]) for choice in widths))
+
+
+def _refuse(goal: Goal, budget: Budget, solution: Solution) -> None:
+    reached = solution.spent[budget.name]
+    raise TargetError(
+        f"the target {goal.target} is out of reach",
+        where=f"narrowest that the moves reach: {format_percent(reached / goal.dense)} of the dense {budget.name}",
+        effect="no network was written",
+        fix="raise the target, or free channels with a smaller --min-width, fewer --exclude or a finer --multiple",
+    )

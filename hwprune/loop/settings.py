@@ -1,0 +1,88 @@
+"""What a pruning run was asked to do, as plain values that ``run.json`` can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hwprune.cost.normalisation import NORMALISATIONS, Normalisation
+from hwprune.errors import HwpruneError, RunError
+from hwprune.recovery.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to prune; the defaults are those of the command line.
+
+    Attributes:
+        target: see `Target.parse`: "60%", "1.5ms", "macs:2G".
+        device: "cpu", "cuda", "rtx3090": what the network is pruned for.
+        runtime: that runs it there; None takes the device's best.
+        precision: of the runtime; None takes its default.
+        threads: of a runtime on the CPU.
+        batch: images at once in deployment.
+        importance: what removing a channel hurts: "fisher", "taylor", "magnitude".
+        normalisation: what importance is divided by.
+        multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU.
+        most_widths: of one group in the table.
+        min_width: no group keeps fewer channels.
+        exclude: patterns of module names whose channels stay.
+        milestones: steps down to the target, importance being refreshed at each; 0 chooses by the distance.
+        importance_batches: of training data for one estimate of importance.
+        calibration: random networks measured to calibrate the sum of layer latencies.
+        tries: candidates at the last milestone until the measured latency meets the target.
+        engines: further devices for which an engine of every candidate is built ("rtx3090").
+        engine_timeout_s: after which a builder is stopped.
+        recipe: of the fine-tuning.
+        seed: of everything random.
+    """
+
+    target: str
+    device: str = "cpu"
+    runtime: str | None = None
+    precision: str | None = None
+    threads: int = 1
+    batch: int = 1
+    importance: str = "fisher"
+    normalisation: Normalisation = "latency"
+    multiple: int = 0
+    most_widths: int = 16
+    min_width: int = 1
+    exclude: tuple[str, ...] = ()
+    milestones: int = 0
+    importance_batches: int = 8
+    calibration: int = 12
+    tries: int = 5
+    engines: tuple[str, ...] = ()
+    engine_timeout_s: float = 600.0
+    recipe: Recipe = field(default_factory=Recipe)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS:
+            raise HwpruneError(
+                f"unknown normalisation {self.normalisation!r}", fix=f"choose one of {', '.join(NORMALISATIONS)}"
+            )
+        for name in ("threads", "batch", "most_widths", "min_width", "importance_batches", "tries"):
+            if getattr(self, name) < 1:
+                raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 1")
+        for name in ("multiple", "milestones", "calibration"):
+            if getattr(self, name) < 0:
+                raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 0")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Settings:
+        """The inverse of `as_json`. Raises `RunError` for anything else."""
+        try:
+            known = dict(values)
+            known |= {name: tuple(known[name]) for name in ("exclude", "engines")}
+            return cls(**{**known, "recipe": Recipe(**known["recipe"])})
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"the run's settings cannot be read: {error}", fix="use the version of hwprune that made the run"
+            ) from error

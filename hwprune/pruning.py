@@ -1,0 +1,159 @@
+"""The story of one run: from a trained network and a target to a smaller network that meets it as measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hwprune.cost.work import Work
+from hwprune.data.batches import Data
+from hwprune.data.fits import check_fits
+from hwprune.device import resolve
+from hwprune.errors import EngineError
+from hwprune.loop.candidates import dense_candidate, ledger_of
+from hwprune.loop.finish import certified, recovered, written
+from hwprune.loop.job import Job
+from hwprune.loop.milestones import goal_of, search_down
+from hwprune.loop.prediction import calibrated, check_table_fits, measured_table
+from hwprune.loop.reporter import Reporter, Silent
+from hwprune.loop.settings import Settings
+from hwprune.plan import Plan
+from hwprune.recovery.evaluate import evaluate
+from hwprune.run import Run
+from hwprune.runtimes.select import spec_for
+from hwprune.validation.certify import Certificate
+from hwprune.validation.ledger import Candidate
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run has made.
+
+    Attributes:
+        model: the pruned network, fine-tuned, in eval mode.
+        plan: which channels stay.
+        accuracy: top-1 on the validation data by stage: dense, cut, statistics, finetuned.
+        dense, pruned: counted work.
+        candidates: every network that was tried, the dense one first and the delivered one last.
+        certificate: the paired latency test; None where the device is not in this machine.
+        directory: of the run.
+    """
+
+    model: nn.Module
+    plan: Plan
+    accuracy: Mapping[str, float]
+    dense: Work
+    pruned: Work
+    candidates: tuple[Candidate, ...]
+    certificate: Certificate | None
+    directory: Path
+
+
+def prune(
+    model: nn.Module,
+    *,
+    data: Data,
+    target: str,
+    device: str = "cpu",
+    out: str | Path = "runs/pruned",
+    table: str | Path | None = None,
+    settings: Settings | None = None,
+    model_reference: str = "",
+    reporter: Reporter | None = None,
+    force: bool = False,
+) -> Result:
+    """Make ``model`` meet ``target`` on ``device`` with as little accuracy lost as can be had; ``model`` stays as it is.
+
+    Args:
+        model: a trained classifier.
+        data: see `hwprune.data.load.load_data`.
+        target: "60%" of the dense latency, "1.5ms", "macs:2G", "params:50%", "memory:4M".
+        device: "cpu", "cuda", or a name such as "rtx3090".
+        out: a new run directory.
+        table: latency table; None takes the user's own for this device, runtime and precision.
+        settings: everything else; its target and device give way to the ones above.
+        model_reference: how `hwprune.load` finds the network again.
+        reporter: hears of progress.
+        force: replace a run that is in ``out``.
+
+    Raises:
+        HwpruneError: one of its kinds, saying what, where and how to mend it. Ctrl-C leaves a run that `resume` ends.
+    """
+    base = asdict(settings or Settings(target))
+    asked = Settings.from_json({**base, "target": target, "device": device})
+    check_fits(data, model)
+    run = Run.create(Path(out), {**asked.as_json(), "model": model_reference}, force=force)
+    return go_on(model, data, asked, run, table=table, model_reference=model_reference, reporter=reporter)
+
+
+def go_on(
+    model: nn.Module,
+    data: Data,
+    settings: Settings,
+    run: Run,
+    *,
+    table: str | Path | None = None,
+    model_reference: str = "",
+    reporter: Reporter | None = None,
+) -> Result:
+    """Do what is left of a run; every finished step is taken from its directory."""
+    file = Path(table) if table is not None else table_path(settings)
+    job = Job(model, data, settings, run, file, reporter or Silent(), model_reference)
+    job.reporter.stage("the dense network")
+    accuracy = {"dense": run.once("dense", lambda: asdict(evaluate(model, data.validation)))["top1"]}
+    dense = dense_candidate(job)
+    if not dense.engines[0].ok:
+        raise EngineError("the dense network's engine cannot be built", where=dense.engines[0].error)
+    goal = goal_of(job, dense.dense_ms)
+    predictor = None
+    if goal.target.quantity == "latency" or settings.normalisation in ("latency", "memory-measured"):
+        latencies = measured_table(job)
+        check_table_fits(job, latencies)
+        predictor = calibrated(job, latencies, dense.dense_ms or 1.0)
+    plan, _ = search_down(job, goal, predictor)
+    small, found = recovered(job, plan)
+    certificate = certified(job, small, plan, written(job, small, plan))
+    accuracy |= {stage: found[stage]["top1"] for stage in ("cut", "statistics", "finetuned")}
+    result = Result(
+        model=small,
+        plan=plan,
+        accuracy=accuracy,
+        dense=job.work(),
+        pruned=job.work(plan.kept_widths),
+        candidates=ledger_of(job).candidates,
+        certificate=certificate,
+        directory=run.path,
+    )
+    run.once("result", lambda: _summary(result))
+    return result
+
+
+def table_path(settings: Settings) -> Path:
+    """The user's own table for the settings' device, runtime and precision.
+
+    In ``$HWPRUNE_PROFILES``, else in ``~/.cache/hwprune/profiles``.
+    """
+    device = resolve(settings.device)
+    spec = spec_for(device, settings.runtime, precision=settings.precision, threads=settings.threads)
+    folder = os.environ.get("HWPRUNE_PROFILES")
+    home = Path(folder) if folder else Path.home() / ".cache" / "hwprune" / "profiles"
+    return home / f"{device.slug}-{spec.name}-{spec.open().precision}-{settings.threads}thread.parquet"
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    return {
+        "accuracy": dict(result.accuracy),
+        "dense": asdict(result.dense),
+        "pruned": asdict(result.pruned),
+        "certificate": result.certificate.as_dict() if result.certificate else None,
+        "engines": [
+            {"candidate": c.id, "runtime": e.runtime, "device": e.device, "ok": e.ok, "size_bytes": e.size_bytes}
+            for c in result.candidates
+            for e in c.engines
+        ],
+    }

@@ -1,0 +1,109 @@
+"""A run directory: what was asked, what is done, and where everything lies. All of it survives a kill at any time.
+
+run.json            settings, versions, and the result of every finished stage
+plan.json           which channels stay
+model.safetensors   the pruned weights; `hwprune.load` rebuilds the network from these three
+model.onnx          the pruned network
+dense.onnx          the network that it was made from
+ledger.parquet      every candidate: predicted, measured, engines
+candidates/         each one's plan, ONNX file and engines
+finetune.safetensors  the last finished epoch
+certificate.json    the paired test against the dense network
+log.txt             what happened when
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hwprune.errors import RunError, StorageError
+from hwprune.plan import write_atomically
+
+SCHEMA = 1
+
+
+class Run:
+    """One run directory, made new by `create` or opened again by `resume`."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path, self.document = path, document
+
+    @classmethod
+    def create(cls, path: Path, settings: Mapping[str, Any], *, force: bool = False) -> Run:
+        """A new directory; an old run is only replaced with ``force``.
+
+        Raises:
+            RunError: there is a run already.
+            StorageError: the place cannot be written.
+        """
+        if (path / "run.json").exists() and not force:
+            raise RunError(
+                f"there is a run in {path} already",
+                effect="it was left as it is",
+                fix=f"go on with `hwprune prune --resume {path}`, choose another folder, or pass --force to replace it",
+            )
+        try:
+            (path / "candidates").mkdir(parents=True, exist_ok=True)
+            for old in ("plan.json", "finetune.safetensors", "ledger.parquet", "certificate.json", "log.txt"):
+                (path / old).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(path, error=error) from error
+        run = cls(path, {"schema": SCHEMA, "settings": dict(settings), "stages": {}})
+        run.save()
+        return run
+
+    @classmethod
+    def resume(cls, path: Path) -> Run:
+        """Open a directory that `create` has made.
+
+        Raises:
+            RunError: there is none, or its ``run.json`` is damaged.
+        """
+        file = path / "run.json"
+        try:
+            document = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise RunError(f"there is no run in {path}", fix="pass the folder that `hwprune prune` printed") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} is damaged", where=str(error), fix="start a new run in another folder") from error
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA or "settings" not in document:
+            raise RunError(f"{file} is not of schema {SCHEMA}", fix="use the version of hwprune that made it")
+        return cls(path, document)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked, as plain values."""
+        return dict(self.document["settings"])
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """Results of finished stages."""
+        found: dict[str, Any] = self.document["stages"]
+        return found
+
+    def once(self, stage: str, compute: Callable[[], Any]) -> Any:
+        """The stage's result: remembered if it is finished, else computed and remembered. Plain values only."""
+        if stage not in self.stages:
+            started = time.monotonic()
+            result = compute()
+            self.stages[stage] = json.loads(json.dumps(result))
+            self.save()
+            self.log(f"{stage} finished in {time.monotonic() - started:.1f} s")
+        return self.stages[stage]
+
+    def save(self) -> None:
+        """Write ``run.json`` atomically."""
+        write_atomically(self.path / "run.json", json.dumps(self.document, indent=1).encode())
+
+    def log(self, line: str) -> None:
+        """Add a line to ``log.txt``."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        try:
+            with (self.path / "log.txt").open("a") as file:
+                file.write(f"{stamp} {line}\n")
+        except OSError as error:
+            raise StorageError(self.path / "log.txt", error=error) from error
