@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwprune.errors import EngineError, RunError
+from hwprune.runtimes.select import RuntimeSpec
+from hwprune.timing import Comparison, Timing
+from hwprune.validation.certify import Certificate, certify
+from tests.validation.networks import two_convolutions
+
+CPU = RuntimeSpec("onnxruntime", "cpu")
+FOUND = Certificate(
+    comparison=Comparison(0.612, 0.601, 0.624),
+    confidence=0.95,
+    dense_blocks_ms=((2.0, 2.1), (2.2, 2.0), (2.0, 2.0)),
+    pruned_blocks_ms=((1.2, 1.3), (1.3, 1.2), (1.2, 1.2)),
+    dense_samples_ms=(2.0, 2.1, 9.0),
+    pruned_samples_ms=(1.2, 1.2, 1.3),
+    runtime=CPU.as_dict(),
+    fingerprint={"runtime": "onnxruntime 1.31.1"},
+)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_convolutions(tmp_path_factory.mktemp("onnx") / "dense.onnx", (64, 64), size=24)
+
+
+def test_a_network_is_not_faster_than_itself(dense: Path) -> None:
+    # At a confidence at which chance does not make it so.
+    certificate = certify(dense, dense, CPU, blocks=8, confidence=0.9999)
+
+    assert certificate.verdict == "not faster"
+    assert certificate.summary.startswith("Not faster")
+
+
+def test_a_clearly_smaller_network_is_faster(dense: Path, tmp_path: Path) -> None:
+    small = two_convolutions(tmp_path / "small.onnx", (4, 4), size=24)
+    done: list[tuple[int, int]] = []
+    certificate = certify(dense, small, CPU, rebuilds=4, blocks=6, on_progress=lambda *progress: done.append(progress))
+
+    assert certificate.verdict == "faster" and certificate.comparison.ratio < 0.5
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for blocks in (certificate.dense_blocks_ms, certificate.pruned_blocks_ms):
+        assert [len(rebuild) for rebuild in blocks] == [6] * 4
+    assert certificate.pruned.median_ms < certificate.dense.median_ms
+    assert len(certificate.dense_samples_ms) >= 4 * 20
+    assert certificate.fingerprint["runtime"].startswith("onnxruntime")
+
+
+def test_the_sides_keep_their_names_though_the_order_of_building_changes(dense: Path, tmp_path: Path) -> None:
+    small = two_convolutions(tmp_path / "small.onnx", (4, 4), size=24)
+    certificate = certify(small, dense, CPU, blocks=4)
+
+    assert certificate.comparison.low > 1
+    for smaller, larger in zip(certificate.dense_blocks_ms, certificate.pruned_blocks_ms, strict=True):
+        assert np.median(smaller) < np.median(larger)
+
+
+def test_fewer_than_three_rebuilds_are_no_certificate(dense: Path) -> None:
+    with pytest.raises(EngineError, match="2 rebuilds are too few"):
+        certify(dense, dense, CPU, rebuilds=2)
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
+def test_a_device_that_is_not_here_cannot_be_certified_for(dense: Path) -> None:
+    spec = RuntimeSpec("tensorrt_rtx", "orin")  # a card that no machine for tests has
+
+    with pytest.raises(EngineError, match="not in this machine"):
+        certify(dense, dense, spec)
+
+
+def test_a_certificate_comes_back_from_its_file(tmp_path: Path) -> None:
+    FOUND.save(tmp_path / "certificate.json")
+
+    assert Certificate.load(tmp_path / "certificate.json") == FOUND
+
+
+def test_the_file_says_verdict_and_statistics_to_other_readers(tmp_path: Path) -> None:
+    FOUND.save(tmp_path / "certificate.json")
+    told = json.loads((tmp_path / "certificate.json").read_text())
+
+    assert told["verdict"] == "faster" and told["summary"] == FOUND.summary
+    assert told["dense_p95_ms"] == Timing(FOUND.dense_samples_ms).p95_ms
+    assert told["pruned_median_ms"] == 1.2 and told["dense_cv"] == FOUND.dense.cv
+
+
+@pytest.mark.parametrize(
+    ("comparison", "verdict", "start"),
+    [
+        (Comparison(0.612, 0.601, 0.624), "faster", "Faster: the pruned network takes 61.2 %"),
+        (Comparison(0.98, 0.95, 1.01), "not faster", "Not faster, as far as can be told: "),
+        (Comparison(0.98, 0.95, 1.0), "not faster", "Not faster, as far as can be told: "),
+        (Comparison(1.2, 1.1, 1.3), "not faster", "Not faster but slower: the pruned network takes 120.0 %"),
+    ],
+)
+def test_the_summary_says_plainly_what_was_found(comparison: Comparison, verdict: str, start: str) -> None:
+    certificate = replace(FOUND, comparison=comparison)
+
+    assert certificate.verdict == verdict
+    assert certificate.summary.startswith(start)
+
+
+def test_the_summary_has_interval_times_runtime_and_rebuilds() -> None:
+    assert FOUND.summary == (
+        "Faster: the pruned network takes 61.2 % of the dense network's time (95 % interval 60.1 % to 62.4 %), "
+        "1.2 ms against 2.1 ms, with onnxruntime fp32 on cpu over 3 rebuilds."
+    )
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"schema": 99}', '{"schema": 1, "comparison": {}}'])
+def test_a_missing_or_damaged_certificate_is_refused(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(RunError, match="certificate cannot be read"):
+        Certificate.load(path)
