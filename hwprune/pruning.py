@@ -19,9 +19,10 @@ from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.finish import certified, recovered, written
 from hwprune.loop.job import Job
 from hwprune.loop.milestones import goal_of, search_down
-from hwprune.loop.prediction import calibrated, check_table_fits, measured_table
+from hwprune.loop.prediction import calibrated, measured_table
 from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
+from hwprune.loop.subject import Subject
 from hwprune.plan import Plan
 from hwprune.recovery.evaluate import evaluate
 from hwprune.run import Run
@@ -67,7 +68,7 @@ def prune(
     reporter: Reporter | None = None,
     force: bool = False,
 ) -> Result:
-    """Make ``model`` meet ``target`` on ``device`` with as little accuracy lost as can be had; ``model`` stays as it is.
+    """Make ``model`` meet ``target`` on ``device``, losing as little accuracy as can be; ``model`` stays as it is.
 
     Args:
         model: a trained classifier.
@@ -103,17 +104,19 @@ def go_on(
 ) -> Result:
     """Do what is left of a run; every finished step is taken from its directory."""
     file = Path(table) if table is not None else table_path(settings)
-    job = Job(model, data, settings, run, file, reporter or Silent(), model_reference)
+    subject = Subject(model, data.input_shape, settings, run.path, reporter or Silent(), model_reference)
+    job = Job(subject, data, run, file)
     job.reporter.stage("the dense network")
-    accuracy = {"dense": run.once("dense", lambda: asdict(evaluate(model, data.validation)))["top1"]}
+    accuracy = {
+        "dense": run.once("dense", lambda: asdict(evaluate(model, data.validation, device=subject.trainer)))["top1"]
+    }
     dense = dense_candidate(job)
     if not dense.engines[0].ok:
         raise EngineError("the dense network's engine cannot be built", where=dense.engines[0].error)
     goal = goal_of(job, dense.dense_ms)
     predictor = None
     if goal.target.quantity == "latency" or settings.normalisation in ("latency", "memory-measured"):
-        latencies = measured_table(job)
-        check_table_fits(job, latencies)
+        latencies = measured_table(subject, file)
         predictor = calibrated(job, latencies, dense.dense_ms or 1.0)
     plan, _ = search_down(job, goal, predictor)
     small, found = recovered(job, plan)
@@ -123,8 +126,8 @@ def go_on(
         model=small,
         plan=plan,
         accuracy=accuracy,
-        dense=job.work(),
-        pruned=job.work(plan.kept_widths),
+        dense=subject.work(),
+        pruned=subject.work(plan.kept_widths),
         candidates=ledger_of(job).candidates,
         certificate=certificate,
         directory=run.path,

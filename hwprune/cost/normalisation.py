@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from hwprune.cost.work import macs, output_elements
 from hwprune.graph.layers import NetworkLayer, WidthOf
 from hwprune.graph.network import Network
+from hwprune.latency.predictor import Predictor
 from hwprune.search.problem import Op
 
 Normalisation = Literal["none", "flops", "params", "memory", "memory-measured", "latency"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 
 
-class Measured(Protocol):
-    """What a predictor offers: measured cost of one layer at some widths."""
-
-    def cost(self, layer: NetworkLayer, widths: Mapping[str, int]) -> float:
-        """Latency in ms that the layer adds to the network."""
-
-    def memory(self, layer: NetworkLayer, widths: Mapping[str, int]) -> float:
-        """Activation bytes of the layer as measured."""
-
-
 def price(
-    network: Network, normalisation: Normalisation, *, parameters: frozenset[str], measured: Measured | None
+    network: Network, normalisation: Normalisation, *, parameters: frozenset[str], measured: Predictor | None
 ) -> tuple[Op, ...]:
     """Operators whose summed cost importance is divided by; none for "none", where channels count alike.
 
@@ -77,11 +68,11 @@ def parameter_ops(network: Network, parameters: frozenset[str]) -> tuple[Op, ...
     return tuple(Op(_groups(*dims), partial(elements, dims)) for dims in counted)
 
 
-def latency_ops(network: Network, measured: Measured) -> tuple[Op, ...]:
-    """Measured latency in ms of every layer that has one of its own."""
+def latency_ops(network: Network, measured: Predictor) -> tuple[Op, ...]:
+    """Predictor latency in ms of every layer that has one of its own."""
     return _per_layer([layer for layer in network.layers if not layer.fused], measured.cost)
 
 
-def measured_memory_ops(network: Network, measured: Measured) -> tuple[Op, ...]:
-    """Measured activation bytes of every layer that has some of its own."""
+def measured_memory_ops(network: Network, measured: Predictor) -> tuple[Op, ...]:
+    """Predictor activation bytes of every layer that has some of its own."""
     return _per_layer([layer for layer in network.layers if not layer.fused], measured.memory)

@@ -88,16 +88,30 @@ class Predictor:
             NotMeasuredError: the table lacks a layer.
             ProfileError: the runtime told no memory when the table was made.
         """
-        told = [self._lookup(layer, layer.at(widths)).activation_bytes for layer in self.layers if not layer.fused]
+        return max(self._told([layer for layer in self.layers if not layer.fused], widths), default=0)
+
+    def _told(self, layers: Sequence[NetworkLayer], widths: Widths) -> list[int]:
+        told = [self._lookup(layer, layer.at(widths)).activation_bytes for layer in layers]
         known = [value for value in told if value is not None]
-        if len(known) < len(told) or not known:
+        if len(known) < len(told):
             raise ProfileError(
                 "the latency table has no activation memory",
                 where=self.table.source,
                 effect=f"the runtime told none for {len(told) - len(known)} of {len(told)} layers",
                 fix="use the analytic activation memory instead",
             )
-        return max(known)
+        return known
+
+    def memory(self, layer: NetworkLayer, widths: Widths) -> float:
+        """Measured activation bytes of one layer: its input, output and scratch; 0 for a fused layer.
+
+        Raises:
+            NotMeasuredError: the table lacks it.
+            ProfileError: the runtime told no memory when the table was made.
+        """
+        if layer.fused:
+            return 0.0
+        return float(self._told([layer], widths)[0])
 
     def calibrate(self, measured: Measured) -> Predictor:
         """A predictor refitted on whole networks: (widths, measured latency in ms at the table's reference time).

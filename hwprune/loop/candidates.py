@@ -36,17 +36,17 @@ def tried(
     if known is not None:
         return known
     job.reporter.stage(f"{name}: building engines")
-    small = job.small(plan) if network is None else network
+    small = job.subject.small(plan) if network is None else network
     folder = job.run.path / "candidates" / name
     file = folder / "model.onnx"
     plan.save(folder / "plan.json")
-    write_atomically(file, job.onnx(small))
+    write_atomically(file, job.subject.onnx(small))
     reports = [_primary(job, file, small, folder)]
-    for number, spec in enumerate(job.validators, start=1):
-        job.reporter.advance(number, 1 + len(job.validators))
+    for number, spec in enumerate(job.subject.validators, start=1):
+        job.reporter.advance(number, 1 + len(job.subject.validators))
         reports.append(_engine(job, file, spec, folder))
     main = reports[0].beside
-    counted = job.work(plan.kept_widths)
+    counted = job.subject.work(plan.kept_widths)
     candidate = Candidate(
         id=name,
         milestone=milestone,
@@ -68,34 +68,35 @@ def tried(
 
 def dense_candidate(job: Job) -> Candidate:
     """The dense network as the ledger's first row, timed against itself: its ratio shows the noise."""
-    if not job.exported:
+    if not job.subject.exported:
         raise RuntimeError("the dense network was not exported")
-    full = Plan.keeping(job.network, {})
+    full = Plan.keeping(job.subject.network, {})
     return tried(job, "dense", 0, full, 0.0)
 
 
 def _primary(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineReport:
     """The engine that counts: in a child process where the runtime reads ONNX, else in this one."""
-    if job.runtime.reads_onnx:
-        return _engine(job, file, job.spec, folder, beside=job.dense_onnx if job.runtime.can_time else None)
+    if job.subject.runtime.reads_onnx:
+        beside = job.subject.dense_onnx if job.subject.runtime.can_time else None
+        return _engine(job, file, job.subject.spec, folder, beside=beside)
     started = time.monotonic()
-    with closing(job.engine(small)) as engine, closing(job.engine(job.model)) as dense:
+    with closing(job.subject.engine(small)) as engine, closing(job.subject.engine(job.subject.model)) as dense:
         build_s = time.monotonic() - started
-        beside = measure_ratio(dense, engine)
+        ratio = measure_ratio(dense, engine)
         memory = engine.memory()
         return EngineReport(
             ok=True,
             error="",
-            runtime=job.spec.name,
-            device=job.spec.device,
-            precision=job.runtime.precision,
-            version=job.runtime.version,
+            runtime=job.subject.spec.name,
+            device=job.subject.spec.device,
+            precision=job.subject.runtime.precision,
+            version=job.subject.runtime.version,
             build_s=build_s,
             size_bytes=engine.size_bytes,
             activation_bytes=memory.activation_bytes,
             weight_bytes=memory.weight_bytes,
             samples_ms=engine.time(warmup=3, repeats=30),
-            beside=beside,
+            beside=ratio,
         )
 
 

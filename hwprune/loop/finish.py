@@ -29,7 +29,7 @@ def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         ModelError: the cut network does not equal the dense one with the removed channels zeroed.
     """
-    small = job.small(plan)
+    small = job.subject.small(plan)
     found: dict[str, Any] = dict(job.run.once("pruned", lambda: _check(job, small, plan)))
     small = recovered_statistics(job, plan)
     found["statistics"] = job.run.once("statistics", lambda: asdict(evaluate(small, job.data.validation)))
@@ -43,15 +43,15 @@ def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
                 job.run.log(f"epoch {progress.finished.number}: loss {progress.finished.loss:.4f}")
 
         file = job.run.path / "finetune.safetensors"
-        teacher = job.model if recipe.distill else None
+        teacher = job.subject.model if recipe.distill else None
         finetune(small, job.data, recipe, teacher=teacher, checkpoint=file, on_progress=heard)
     found["finetuned"] = job.run.once("finetuned", lambda: asdict(evaluate(small, job.data.validation)))
-    return small, found
+    return small.cpu(), found
 
 
 def _check(job: Job, small: nn.Module, plan: Plan) -> dict[str, Any]:
     job.reporter.stage("cutting and verifying")
-    verification = verify(job.model, small, plan, job.network)
+    verification = verify(job.subject.model, small, plan, job.subject.network)
     if not verification.equal:
         raise ModelError(
             "the pruned network does not compute what the dense one does without the removed channels",
@@ -67,10 +67,10 @@ def written(job: Job, small: nn.Module, plan: Plan) -> Path:
     plan.save(job.run.path / "plan.json")
     content = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in small.state_dict().items()},
-        metadata={"format": "pt", "model": job.model_reference},
+        metadata={"format": "pt", "model": job.subject.reference},
     )
     write_atomically(job.run.path / "model.safetensors", content)
-    write_atomically(job.run.path / "model.onnx", job.onnx(small))
+    write_atomically(job.run.path / "model.onnx", job.subject.onnx(small))
     return job.run.path / "model.onnx"
 
 
@@ -79,14 +79,18 @@ def certified(job: Job, small: nn.Module, plan: Plan, file: Path) -> Certificate
     known = ledger_of(job).candidates
     predicted = next((c.predicted_ms for c in known if dict(c.widths) == plan.kept_widths), 0.0)
     tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small)
-    if not job.runtime.can_time:
+    if not job.subject.runtime.can_time:
         return None
     path = job.run.path / "certificate.json"
 
     def measure() -> dict[str, Any]:
         job.reporter.stage("certifying against the dense network")
-        sources = (job.dense_onnx, file) if job.runtime.reads_onnx else ((job.model, job.inputs), (small, job.inputs))
-        certificate = certify(*sources, job.spec, on_progress=job.reporter.advance)
+        subject = job.subject
+        if subject.runtime.reads_onnx:
+            certificate = certify(subject.dense_onnx, file, subject.spec, on_progress=job.reporter.advance)
+        else:
+            modules = (subject.model, subject.inputs), (small, subject.inputs)
+            certificate = certify(*modules, subject.spec, on_progress=job.reporter.advance)
         certificate.save(path)
         return {"verdict": certificate.verdict, "ratio": certificate.comparison.ratio}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, log
 
 import numpy as np
@@ -60,8 +61,8 @@ def goal_of(job: Job, dense_ms: float | None) -> Goal:
             if not target.relative:
                 raise TargetError("a target in ms needs a measured dense network", fix="give the target in percent")
             dense_ms = 1.0
-        return Goal(target, target.ratio(dense_ms), dense_ms, job.runtime.can_time)
-    dense = float(_counted(job.work(), target))
+        return Goal(target, target.ratio(dense_ms), dense_ms, job.subject.runtime.can_time)
+    dense = float(_counted(job.subject.work(), target))
     return Goal(target, target.ratio(dense), dense, False)
 
 
@@ -86,26 +87,28 @@ def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> tuple[Plan
     Raises:
         TargetError: out of reach; says the best that can be reached.
     """
-    plan, correction = Plan.keeping(job.network, {}), 0
+    plan, correction = Plan.keeping(job.subject.network, {}), 0
     *on_the_way, last = milestones_of(goal, job.settings.milestones)
     for number, ratio in enumerate(on_the_way, start=1):
         name = f"milestone-{number}"
-
-        def step(
-            plan: Plan = plan, ratio: float = ratio, name: str = name, n: int = number, c: int = correction
-        ) -> int:
-            scores = importance(job, plan, n)
-            narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**c)
-            candidate = tried(job, name, n, narrower, predicted)
-            _tell(job, candidate, goal)
-            return _correction(candidate, predicted, goal, c)
-
+        step = partial(_milestone, job, goal, predictor, plan, number, ratio, correction)
         correction = int(job.run.once(name, step))
         plan = Plan.load(job.run.path / "candidates" / name / "plan.json")
     final: str = job.run.once("target", lambda: _approach(job, goal, predictor, plan, last, correction))
     found = Plan.load(job.run.path / "candidates" / final / "plan.json")
     candidate = tried(job, final, len(on_the_way) + 1, found, 0.0)
     return found, candidate
+
+
+def _milestone(
+    job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, number: int, ratio: float, correction: int
+) -> int:
+    """One milestone on the way: its candidate is tried; returns the correction that it teaches."""
+    scores = importance(job, plan, number)
+    narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**correction)
+    candidate = tried(job, f"milestone-{number}", number, narrower, predicted)
+    _tell(job, candidate, goal)
+    return _correction(candidate, predicted, goal, correction)
 
 
 def _approach(job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, ratio: float, correction: int) -> str:
@@ -147,15 +150,9 @@ def _correction(candidate: Candidate, predicted_ms: float, goal: Goal, fallback:
 
 
 def _tell(job: Job, candidate: Candidate, goal: Goal) -> None:
-    if candidate.ratio is None:
-        job.reporter.note(
-            f"{candidate.id}: predicted {format_percent(candidate.predicted_ms / goal.dense)}, not measured"
-        )
-    else:
-        job.reporter.note(
-            f"{candidate.id}: predicted {format_percent(candidate.predicted_ms / goal.dense)}, "
-            f"measured {format_percent(candidate.ratio)} of the dense latency"
-        )
+    found = "not measured" if candidate.ratio is None else f"measured {format_percent(candidate.ratio)}"
+    predicted = format_percent(candidate.predicted_ms / goal.dense)
+    job.reporter.note(f"{candidate.id}: predicted {predicted}, {found} of the dense {goal.target.quantity}")
 
 
 def importance(job: Job, plan: Plan, milestone: int) -> Scores:
@@ -167,13 +164,13 @@ def importance(job: Job, plan: Plan, milestone: int) -> Scores:
     criterion = CRITERIA[job.settings.importance]
     job.reporter.stage(f"milestone {milestone}: importance ({criterion.name})")
     small = recovered_statistics(job, plan)
-    network = analyze(small, job.inputs, exclude=job.settings.exclude)
+    network = analyze(small, tuple(x.to(job.subject.trainer) for x in job.subject.inputs), exclude=job.settings.exclude)
     return criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
 
 
 def recovered_statistics(job: Job, plan: Plan) -> nn.Module:
     """The network cut to ``plan``, with batch-norm statistics that fit it."""
-    small = job.small(plan)
+    small = job.subject.small(plan).to(job.subject.trainer)
     if plan.removed:
         reestimate(small, job.data.calibration)
     return small
@@ -184,8 +181,10 @@ def _search(
 ) -> tuple[Plan, float]:
     """A narrower plan whose predicted cost is ``ratio`` of the dense one's, and its predicted latency (or cost)."""
     budget = _budget(job, goal, predictor, ratio)
-    groups = tuple(_group(name, width, scores, job.choices[name]) for name, width in plan.kept_widths.items())
-    priced = price(job.network, job.settings.normalisation, parameters=job.parameters, measured=predictor)
+    groups = tuple(_group(name, width, scores, job.subject.choices[name]) for name, width in plan.kept_widths.items())
+    priced = price(
+        job.subject.network, job.settings.normalisation, parameters=job.subject.parameters, measured=predictor
+    )
     solution = greedy(Problem(groups, (budget,), priced))
     if not solution.feasible:
         _refuse(goal, budget, solution)
@@ -194,7 +193,7 @@ def _search(
         before = plan.kept[name]
         best = np.argsort(-scores[name], kind="stable")[:width] if name in scores else np.arange(width)
         kept[name] = [before[i] for i in best]
-    narrower = Plan.keeping(job.network, kept)
+    narrower = Plan.keeping(job.subject.network, kept)
     predicted = predictor.predict_ms(solution.widths) if predictor is not None else solution.spent[budget.name]
     return narrower, predicted
 
@@ -204,12 +203,12 @@ def _budget(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> 
     if name == "latency":
         if predictor is None:
             raise TargetError("a latency target needs a latency table")
-        if not job.runtime.can_time:  # then dense is what the table says
-            limit = ratio * predictor.predict_ms(job.network.widths)
-        return Budget(name, latency_ops(job.network, predictor), limit, predictor.constant_ms)
+        if not job.subject.runtime.can_time:  # then dense is what the table says
+            limit = ratio * predictor.predict_ms(job.subject.network.widths)
+        return Budget(name, latency_ops(job.subject.network, predictor), limit, predictor.constant_ms)
     if name == "params":
-        return Budget(name, parameter_ops(job.network, job.parameters), limit)
-    return Budget(name, mac_ops(job.network) if name == "macs" else memory_ops(job.network), limit)
+        return Budget(name, parameter_ops(job.subject.network, job.subject.parameters), limit)
+    return Budget(name, mac_ops(job.subject.network) if name == "macs" else memory_ops(job.subject.network), limit)
 
 
 def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> Group:

@@ -2,85 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+from hwprune.device import resolve
 from hwprune.errors import DeviceError, ProfileError
-from hwprune.latency.predictor import Predictor
+from hwprune.latency.predictor import Predictor, Widths
 from hwprune.latency.profiler import profile
 from hwprune.latency.table import LatencyTable
 from hwprune.latency.wanted import wanted_layers
 from hwprune.loop.job import Job
+from hwprune.loop.subject import Subject
 from hwprune.validation.engine import measure_ratio
 
-Setting = dict[str, Any]
-"""One network measured whole: {"widths": ..., "ratio": latency over the dense network's, timed by turns}."""
 
-
-def measured_table(job: Job) -> LatencyTable:
+def measured_table(subject: Subject, path: Path) -> LatencyTable:
     """The table with every layer that the search may ask for; measures what is missing where the device is here.
 
     Raises:
         DeviceError: the device is not here and there is no table for it.
+        ProfileError: the table was measured on another device.
         NotMeasuredError: the device is not here and its table lacks layers of this network.
     """
-    layers = wanted_layers(job.network.layers, job.choices)
-    if job.runtime.can_time:
-        job.reporter.stage(f"measuring layers on {job.spec.device} with {job.spec.name}")
-        return profile(layers, job.runtime, job.table, seed=job.settings.seed, on_progress=job.reporter.advance)
-    if not job.table.exists():
+    layers = wanted_layers(subject.network.layers, subject.choices)
+    if subject.runtime.can_time:
+        subject.reporter.stage(f"measuring layers on {subject.spec.device} with {subject.spec.name}")
+        return profile(layers, subject.runtime, path, seed=subject.settings.seed, on_progress=subject.reporter.advance)
+    if not path.exists():
         raise DeviceError(
-            f"there is no latency table for {job.spec.device} and the device is not in this machine",
-            where=job.table,
+            f"there is no latency table for {subject.spec.device} and the device is not in this machine",
+            where=path,
             effect="its latency can neither be measured nor predicted",
-            fix=f"run `hwprune profile --device {job.spec.device}` where the device is and pass the file as --table, "
-            "or give a target in macs, params or memory",
+            fix=f"run `hwprune profile --device {subject.spec.device}` where the device is and pass the file as "
+            "--table, or give a target in macs, params or memory with --normalisation memory",
         )
-    table = LatencyTable.load(job.table)
+    table = LatencyTable.load(path)
+    _check_device(subject, table, path)
     for layer in layers:
         table.lookup(layer)
     return table
 
 
-def measure_settings(
-    job: Job, count: int, *, seed: int, title: str, done: list[Setting] | None = None
-) -> list[Setting]:
-    """Measure random networks whole, each by turns with the dense one; ``done`` are not measured again."""
-    settings = list(done or [])
-    job.reporter.stage(title)
-    with closing(job.engine(job.model)) as dense:
-        for widths in job.random_widths(count, seed=seed)[len(settings) :]:
-            with closing(job.engine(job.small(job.first_channels(widths)))) as engine:
-                settings.append({"widths": widths, "ratio": measure_ratio(dense, engine).ratio})
-            job.reporter.advance(len(settings), count)
-    return settings
+def measure_settings(subject: Subject, settings: Sequence[Widths], *, title: str) -> list[float]:
+    """Latency of whole networks at these widths over the dense one's, each timed by turns with it."""
+    ratios: list[float] = []
+    subject.reporter.stage(title)
+    with closing(subject.engine(subject.model)) as dense:
+        for widths in settings:
+            with closing(subject.engine(subject.small(subject.first_channels(widths)))) as engine:
+                ratios.append(measure_ratio(dense, engine).ratio)
+            subject.reporter.advance(len(ratios), len(settings))
+    return ratios
+
+
+def predictor_for(
+    subject: Subject, table: LatencyTable, dense_ms: float, measured: Sequence[tuple[Widths, float]]
+) -> Predictor:
+    """A predictor whose coefficients fit networks measured whole: (widths, latency over the dense one's)."""
+    known = [(widths, ratio * dense_ms) for widths, ratio in measured]
+    predictor = Predictor(table, subject.network.layers)
+    return predictor.calibrate([(subject.network.widths, dense_ms), *known])
 
 
 def calibrated(job: Job, table: LatencyTable, dense_ms: float) -> Predictor:
-    """A predictor of this network whose dense latency is ``dense_ms`` and whose coefficients fit measured networks.
+    """A predictor of this network whose dense latency is ``dense_ms``.
 
     What calibrates is measured once per run and kept in it, so that the search is the same after a kill.
     """
-    predictor = Predictor(table, job.network.layers)
-    if not job.runtime.can_time:
-        return predictor
+    subject = job.subject
+    if not subject.runtime.can_time:
+        return Predictor(table, subject.network.layers)
 
-    def measure() -> list[Setting]:
-        return measure_settings(
-            job, job.settings.calibration, seed=job.settings.seed, title="calibrating on whole networks"
-        )
+    def measure() -> list[dict[str, Any]]:
+        settings = subject.random_widths(job.settings.calibration, seed=job.settings.seed)
+        ratios = measure_settings(subject, settings, title="calibrating on whole networks")
+        return [{"widths": widths, "ratio": ratio} for widths, ratio in zip(settings, ratios, strict=True)]
 
     found = job.run.once("calibration", measure)
-    known = [(job.network.widths, dense_ms), *((item["widths"], item["ratio"] * dense_ms) for item in found)]
-    return predictor.calibrate(known)
+    return predictor_for(subject, table, dense_ms, [(item["widths"], item["ratio"]) for item in found])
 
 
-def check_table_fits(job: Job, table: LatencyTable) -> None:
-    """Raises ProfileError where the table belongs to another device than the job's."""
+def _check_device(subject: Subject, table: LatencyTable, path: Path) -> None:
     device = table.fingerprint.get("device", "")
-    if device and not job.runtime.can_time and job.spec.device not in device:
+    if device and resolve(device).slug != resolve(subject.spec.device).slug:
         raise ProfileError(
-            f"the table was measured on {device}, not on {job.spec.device}",
-            where=job.table,
+            f"the table was measured on {device}, not on {subject.spec.device}",
+            where=path,
             fix="pass the table of the right device as --table",
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor, nn
 
 from hwprune.errors import EngineError, RunError
 from hwprune.plan import write_atomically
@@ -115,9 +116,13 @@ class Certificate:
             ) from error
 
 
+Source = Path | tuple[nn.Module, tuple[Tensor, ...]]
+"""An ONNX file with fixed input shapes, or a module with example inputs for runtimes that read no ONNX."""
+
+
 def certify(
-    dense: Path,
-    pruned: Path,
+    dense: Source,
+    pruned: Source,
     spec: RuntimeSpec,
     *,
     rebuilds: int = FEWEST_REBUILDS,
@@ -128,7 +133,7 @@ def certify(
     """Test whether the pruned network is faster, both engines rebuilt each time and timed by turns.
 
     Args:
-        dense, pruned: ONNX files with fixed input shapes.
+        dense, pruned: see `Source`.
         rebuilds: of both engines; at least 3, or nothing is known about how builds of one network differ.
         blocks: per engine and rebuild.
         on_progress: called with (rebuilds done, rebuilds in all).
@@ -177,11 +182,11 @@ class _Rebuild:
     samples_ms: tuple[float, ...]
 
 
-def _rebuild(runtime: Runtime, models: tuple[Path, Path], blocks: int) -> list[_Rebuild]:
+def _rebuild(runtime: Runtime, models: tuple[Source, Source], blocks: int) -> list[_Rebuild]:
     engines: list[Engine] = []
     try:
         for model in models:
-            engines.append(runtime.build_onnx(model))
+            engines.append(runtime.build_onnx(model) if isinstance(model, Path) else runtime.build(*model))
         blocks_ms = interleave(engines, blocks=blocks)
         return [
             _Rebuild(tuple(medians), _single_runs(engine, float(np.median(medians))))
