@@ -14,7 +14,7 @@ from hwprune.errors import EngineError
 SMALL = 256  # elements: larger constants never decide a shape
 
 
-def shapes_of(model: ModelProto) -> dict[str, tuple[int, ...]]:
+def shapes_of(model: ModelProto, *, check_types: bool = True) -> dict[str, tuple[int, ...]]:
     """Shape of every value by ONNX's strict inference; unknown or symbolic ones are left out.
 
     Large weights are replaced by bare declarations first, so it takes milliseconds whatever the size.
@@ -24,7 +24,7 @@ def shapes_of(model: ModelProto) -> dict[str, tuple[int, ...]]:
     """
     try:
         inferred = onnx.shape_inference.infer_shapes(
-            _without_weights(model), check_type=True, strict_mode=True, data_prop=True
+            _without_weights(model), check_type=check_types, strict_mode=True, data_prop=True
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -10,7 +10,6 @@ from time import perf_counter_ns
 from types import ModuleType
 from typing import Any, Literal
 
-import ml_dtypes
 import numpy as np
 from torch import Tensor, nn
 
@@ -18,16 +17,15 @@ from hwprune.errors import EngineError, MissingPackageError
 from hwprune.runtimes.base import EngineMemory, LayerTime
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_graph import load
-from hwprune.runtimes.onnx_half import Half, to_half
+from hwprune.runtimes.onnx_half import to_half
 from hwprune.runtimes.onnxruntime_profile import profile
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-PRECISIONS: dict[Provider, tuple[str, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "fp16", "bf16")}
+PRECISIONS: dict[Provider, tuple[str, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "fp16")}
 DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
-    "tensor(bfloat16)": ml_dtypes.bfloat16,
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
@@ -74,9 +72,8 @@ class OnnxRuntime:
                 where=f"onnxruntime {self.version}: {', '.join(self._ort.get_available_providers())}",
                 fix="pip install onnxruntime-gpu" if self.provider == "cuda" else "",
             )
-        if self.precision in ("fp16", "bf16"):
-            half: Half = "fp16" if self.precision == "fp16" else "bf16"
-            model = bytes(to_half(load(model), half).SerializeToString())
+        if self.precision == "fp16":
+            model = bytes(to_half(load(model), "fp16").SerializeToString())
         return OnnxRuntimeEngine(self, model)
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -198,13 +195,9 @@ class OnnxRuntimeEngine:
         binding = self._session.io_binding()
         index = self._runtime.index
         for name, array in self.random_inputs().items():
-            if array.dtype == ml_dtypes.bfloat16:
-                value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), 16)
-                binding.bind_ortvalue_input(name, value)
-            else:
-                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, index))
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, index))
         for output in self._session.get_outputs():
-            if all(isinstance(size, int) for size in output.shape) and _dtype(output) != ml_dtypes.bfloat16:
+            if all(isinstance(size, int) for size in output.shape):
                 value = ort.OrtValue.ortvalue_from_shape_and_type(output.shape, _dtype(output), device, index)
                 binding.bind_ortvalue_output(output.name, value)
             else:

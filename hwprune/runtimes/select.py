@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
-from typing import Any
+from typing import Any, Literal
 
 from hwprune.device import Device, resolve
 from hwprune.errors import DeviceError, EngineError, HwpruneError, MissingPackageError
@@ -178,7 +178,7 @@ def _open(spec: RuntimeSpec, device: Device) -> Runtime:
             f"there is no CUDA device in this machine for {spec.name}",
             fix="name the card to build for, such as rtx3090; engines are then built, not timed",
         )
-    flavour = "tensorrt" if spec.name == "tensorrt" else "tensorrt_rtx"
+    flavour: Literal["tensorrt", "tensorrt_rtx"] = "tensorrt" if spec.name == "tensorrt" else "tensorrt_rtx"
     target = None if device.here else device.compute_capability
     return TensorRT(flavour, precision=spec.precision, compute_capability=target, index=index)
 

@@ -1,0 +1,177 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter_ns
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from hwprune.errors import EngineError, MissingPackageError
+from hwprune.runtimes.base import EngineMemory, LayerTime
+from hwprune.runtimes.onnx_export import export
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVino:
+    """Engines of OpenVINO's CPU plugin, compiled for the latency of single requests."""
+
+    name = "openvino"
+    reads_onnx = True
+    can_time = True
+
+    def __init__(self, *, threads: int = 1, precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise EngineError(
+                f"OpenVINO on the CPU is not used in {precision}",
+                fix=f"choose one of {', '.join(PRECISIONS)}",
+            )
+        self._ov = _import()
+        self._core = self._ov.Core()
+        self.threads, self.precision = threads, precision
+
+    @property
+    def version(self) -> str:
+        return str(self._ov.get_version())
+
+    def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> OpenVinoEngine:
+        """An engine for ``model`` in eval mode at the shapes of ``example_inputs``."""
+        return self.build_onnx(export(model, example_inputs))
+
+    def build_onnx(self, model: bytes | Path) -> OpenVinoEngine:
+        """An engine for a serialised ONNX model with fixed input shapes."""
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+        }
+        try:
+            network = self._core.read_model(model)
+            plain = self._core.compile_model(network, "CPU", options)
+        except RuntimeError as error:
+            raise EngineError("OpenVINO refused the model", where=_reason(error)) from error
+        if any(port.partial_shape.is_dynamic for port in plain.inputs):
+            raise EngineError(
+                "the ONNX model has inputs without a fixed shape",
+                fix="export it with fixed shapes: latency belongs to one shape",
+            )
+        return OpenVinoEngine(
+            self._ov, plain, lambda: self._core.compile_model(network, "CPU", {**options, "PERF_COUNT": True})
+        )
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """What the numbers belong to."""
+        return {
+            "runtime": f"{self.name} {self.version}",
+            "cpu_plugin": str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),
+            "threads": str(self.threads),
+            "precision": self.precision,
+            "machine": platform.machine(),
+        }
+
+
+class OpenVinoEngine:
+    """A compiled network with one request whose inputs lie in place; a second one, made on demand, profiles."""
+
+    def __init__(self, ov: ModuleType, compiled: Any, profiled: Callable[[], Any]) -> None:
+        self._ov = ov
+        self._compiled: Any = compiled
+        self._request: Any = compiled.create_infer_request()
+        self._compile_profiled = profiled
+        rng = np.random.default_rng(0)
+        self._fill(self._request, [rng.standard_normal(tuple(port.shape)) for port in compiled.inputs])
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the compiled network as OpenVINO exports it."""
+        return len(self._open().export_model().getvalue())
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs for ``inputs``, in the types of the graph."""
+        compiled = self._open()
+        if len(inputs) != len(compiled.inputs):
+            raise EngineError(f"the network takes {len(compiled.inputs)} inputs, {len(inputs)} were given")
+        request = compiled.create_infer_request()
+        try:
+            self._fill(request, inputs)
+            request.infer()
+        except RuntimeError as error:
+            raise EngineError("OpenVINO failed while it ran the network", where=_reason(error)) from error
+        return [np.array(tensor.data) for tensor in request.output_tensors]
+
+    def time(self, *, warmup: int, repeats: int) -> tuple[float, ...]:
+        """Latencies in ms of single blocking requests on memory that lies in place."""
+        self._open()
+        infer = self._request.infer
+        for _ in range(warmup):
+            infer()
+        samples = []
+        for _ in range(repeats):
+            start = perf_counter_ns()
+            infer()
+            samples.append((perf_counter_ns() - start) / 1e6)
+        return tuple(samples)
+
+    def layers(self, *, repeats: int) -> list[LayerTime]:
+        """Times of executed nodes by OpenVINO's counters; a fused node carries all its layers' names."""
+        self._open()
+        profiled = self._compile_profiled()
+        names = _original_names(profiled.get_runtime_model())
+        request = profiled.create_infer_request()
+        for port, tensor in zip(profiled.inputs, self._request.input_tensors, strict=True):
+            request.set_tensor(port, tensor)
+        request.infer()
+        times: dict[str, list[float]] = {}
+        for _ in range(repeats):
+            request.infer()
+            for node in request.profiling_info:
+                if node.status == self._ov.ProfilingInfo.Status.EXECUTED:
+                    times.setdefault(node.node_name, []).append(node.real_time.total_seconds() * 1000)
+        return [LayerTime(names.get(name) or name, float(np.median(v))) for name, v in times.items()]
+
+    def memory(self) -> EngineMemory:
+        """Nothing: OpenVINO's CPU plugin does not tell what a network's activations take."""
+        return EngineMemory(None, None)
+
+    def close(self) -> None:
+        """Drop the compiled network and its request."""
+        self._compiled = self._request = None
+
+    def _open(self) -> Any:
+        if self._compiled is None:
+            raise EngineError("this engine is closed")
+        return self._compiled
+
+    def _fill(self, request: Any, inputs: Sequence[np.ndarray]) -> None:
+        for tensor, array in zip(request.input_tensors, inputs, strict=True):
+            if tuple(tensor.shape) != array.shape:
+                raise EngineError(f"an input has shape {array.shape}, the engine was built for {tensor.shape}")
+            tensor.data[:] = array
+
+
+def _original_names(graph: Any) -> dict[str, str]:
+    return {
+        op.get_friendly_name(): str(op.rt_info["originalLayersNames"].astype(str))
+        for op in graph.get_ordered_ops()
+    }
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _import() -> ModuleType:
+    try:
+        import openvino
+    except ImportError:
+        raise MissingPackageError("openvino", extra="openvino") from None
+    module: ModuleType = openvino
+    return module
