@@ -43,7 +43,7 @@ def to_half(model: ModelProto, precision: Half) -> ModelProto:
     except EngineError as error:
         raise EngineError(
             f"this graph cannot be run in {precision} throughout",
-            where=str(error).splitlines()[1].partition("where")[2].strip(),
+            where=" ".join(str(error).split()),
             fix="use --precision fp32 or tf32 for this network",
         ) from error
     return half

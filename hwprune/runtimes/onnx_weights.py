@@ -49,7 +49,7 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
     try:
         pruned = shapes_of(proto)
     except EngineError as error:
-        raise _refused(error.what) from error
+        raise _refused(" ".join(str(error).split())) from error
     constants = small_constants(proto)
     weights = {tensor.name for tensor in proto.graph.initializer}
     for node in proto.graph.node:

@@ -50,7 +50,8 @@ def test_a_resnet18_with_narrower_blocks_equals_its_own_export() -> None:
 
 def test_convolution_groups_follow_the_pruned_module() -> None:
     def grouped(width: int) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 3, groups=width // 4))
+        middle = nn.Conv2d(width, width, 3, groups=width // 4)
+        return nn.Sequential(nn.Conv2d(3, width, 1), middle, nn.Conv2d(width, 5, 1))
 
     narrow = trained(grouped(12))
     got = outputs(with_weights(export(trained(grouped(32)), (images(),)), narrow), images())
@@ -81,7 +82,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, 6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(nn.functional.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x)))
+        q, k, v = (project(x).unsqueeze(1) for project in (self.q, self.k, self.v))
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).squeeze(1))
 
 
 class Sliced(nn.Module):
