@@ -88,7 +88,7 @@ def prune(
     base = asdict(settings or Settings(target))
     asked = Settings.from_json({**base, "target": target, "device": device})
     check_fits(data, model)
-    run = Run.create(Path(out), {**asked.as_json(), "model": model_reference}, force=force)
+    run = Run.create(Path(out), asked.as_json(), origin={"model": model_reference}, force=force)
     return go_on(model, data, asked, run, table=table, model_reference=model_reference, reporter=reporter)
 
 

@@ -33,8 +33,12 @@ class Run:
         self.path, self.document = path, document
 
     @classmethod
-    def create(cls, path: Path, settings: Mapping[str, Any], *, force: bool = False) -> Run:
+    def create(
+        cls, path: Path, settings: Mapping[str, Any], *, origin: Mapping[str, Any] | None = None, force: bool = False
+    ) -> Run:
         """A new directory; an old run is only replaced with ``force``.
+
+        ``origin`` says where model and data come from, for a resume in another process.
 
         Raises:
             RunError: there is a run already.
@@ -52,7 +56,7 @@ class Run:
                 (path / old).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(path, error=error) from error
-        run = cls(path, {"schema": SCHEMA, "settings": dict(settings), "stages": {}})
+        run = cls(path, {"schema": SCHEMA, "settings": dict(settings), "origin": dict(origin or {}), "stages": {}})
         run.save()
         return run
 
@@ -78,6 +82,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """What was asked, as plain values."""
         return dict(self.document["settings"])
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where model and data come from, as plain values; empty for a run of the Python API."""
+        return dict(self.document.get("origin", {}))
 
     @property
     def stages(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten
 
 from hwprune.errors import HardCodedSizeError, ModelError, PlanError
 from hwprune.graph.call import Rule
-from hwprune.graph.coupling import propagate
+from hwprune.graph.coupling import analyze, propagate
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
@@ -37,13 +37,23 @@ def kept_channels(network: Network, plan: Plan) -> NDArray[np.bool_]:
     return stays
 
 
-def cut(model: nn.Module, plan: Plan, network: Network, *, rules: Mapping[str, Rule] = RULES) -> nn.Module:
+def cut(
+    model: nn.Module, plan: Plan, network: Network | None = None, *, rules: Mapping[str, Rule] = RULES
+) -> nn.Module:
     """A smaller copy of ``model`` with only the planned channels; ``model`` is left as it was.
+
+    Args:
+        model: the dense network.
+        plan: which channels stay.
+        network: its analysis; None analyses it now, with nothing excluded.
+        rules: channel rules by operator, as given to `analyze`.
 
     Raises:
         PlanError: the plan belongs to another network.
         HardCodedSizeError: the copy's own code insists on an old width; names the module.
     """
+    if network is None:
+        network = analyze(model, tuple(torch.zeros(shape) for shape in plan.input_shapes), rules=rules)
     plan.check_fits(network)
     stays = kept_channels(network, plan)
     small = copy.deepcopy(model)

@@ -1,0 +1,85 @@
+"""What the commands print: progress on the error stream, results on standard output, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+class Bars:
+    """A reporter that draws one bar per stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task: Any = None
+
+    def stage(self, title: str) -> None:
+        """Close the bar before and start one without an end; `advance` gives it one."""
+        self.finish()
+        self.task = self.progress.add_task(escape(title), total=None)
+
+    def advance(self, done: int, total: int, remaining_s: float | None = None) -> None:
+        """Move the present bar. Its own estimate of the time left comes from its speed."""
+        if self.task is not None:
+            self.progress.update(self.task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        self.progress.console.print(f"  {escape(text)}")
+
+    def finish(self) -> None:
+        """The present stage is over."""
+        if self.task is not None:
+            self.progress.update(self.task, total=1, completed=1)
+            self.progress.stop_task(self.task)
+            self.task = None
+
+
+@contextmanager
+def progress() -> Iterator[Bars]:
+    """Bars on the error stream while the block runs."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERR) as drawn:
+        bars = Bars(drawn)
+        yield bars
+        bars.finish()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
+    """A table on standard output; numbers to the right, names to the left."""
+    drawn = Table(
+        title=title, title_justify="left", caption=caption or None, caption_justify="left", header_style="bold"
+    )
+    for position, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(cell) for cell in row))
+    OUT.print(drawn)
+
+
+def line(text: str) -> None:
+    """A line on standard output."""
+    OUT.print(escape(text), soft_wrap=True)
+
+
+def as_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
