@@ -7,7 +7,7 @@ from typing import Literal
 import ml_dtypes
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from hwprune.errors import EngineError
 from hwprune.runtimes.onnx_graph import shapes_of
@@ -51,6 +51,8 @@ def to_half(model: ModelProto, precision: Half) -> ModelProto:
 
 def _convert_nodes(graph: GraphProto, code: int, dtype: type) -> None:
     for node in graph.node:
+        if node.op_type == "ConstantOfShape" and not node.attribute:  # means zeros in float32
+            node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
         for attribute in node.attribute:
             if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
                 raise EngineError("control flow cannot be converted to half precision", where=node.name)
