@@ -220,6 +220,10 @@ def _prelu(graph: Graph, x: str) -> str:
     return graph.node("PRelu", x, graph.weight(1))
 
 
+def _rsub(graph: Graph, x: str) -> str:
+    return graph.node("Sub", graph.constant(np.array(0.5, np.float32)), x)
+
+
 def _rsqrt(graph: Graph, x: str) -> str:
     return graph.node("Reciprocal", graph.node("Sqrt", x))
 
@@ -280,7 +284,7 @@ ACTIVATIONS: Final[Mapping[str, Callable[[Graph, str], str]]] = MappingProxyType
         "relu6": _with_scalar("Clip", 0.0, 6.0),
         "round": _unary("Round"),
         "rsqrt": _rsqrt,
-        "rsub": _with_scalar("Sub", 0.5),
+        "rsub": _rsub,
         "selu": _unary("Selu"),
         "sigmoid": _unary("Sigmoid"),
         "silu": _silu,

@@ -17,6 +17,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from hwprune.device import Device
 from hwprune.errors import DeviceError
 from hwprune.latency import isolated
 from hwprune.latency.entry import Context, Entry
@@ -41,6 +42,7 @@ def profile(
     runtime: Runtime,
     path: Path | str,
     *,
+    device: Device | None = None,
     budget_s: float | None = None,
     flush_s: float = FLUSH_S,
     seed: int = 0,
@@ -52,6 +54,7 @@ def profile(
     ends (Ctrl-C too), what was measured is in the file; a kill loses the last ``flush_s`` seconds at most.
 
     Args:
+        device: what the runtime runs on, for the table's fingerprint; a table of other hardware is then refused.
         budget_s: stop after so long, with what there is by then.
         on_progress: called with layers done, layers in all, and estimated seconds to go.
 
@@ -67,7 +70,7 @@ def profile(
             where=f"{runtime.name} {runtime.version}",
             fix="profile on the machine that has it; the table then serves here too",
         )
-    table = open_table(runtime, Path(path))
+    table = open_table(runtime, Path(path), device)
     wanted = sorted(set(layers))
     todo = [layer for layer in wanted if layer not in table]
     Random(seed).shuffle(todo)
@@ -80,13 +83,13 @@ def profile(
     return run.table
 
 
-def open_table(runtime: Runtime, path: Path) -> LatencyTable:
+def open_table(runtime: Runtime, path: Path, device: Device | None = None) -> LatencyTable:
     """The table at ``path``, or an empty one for ``runtime``.
 
     Raises:
-        ProfileError: the file is damaged, or of another device, runtime, version, precision or thread count.
+        ProfileError: the file is damaged, or of other hardware, runtime, version, precision or threads.
     """
-    empty = LatencyTable(fingerprint_of(runtime), source=str(path))
+    empty = LatencyTable(fingerprint_of(runtime, device), source=str(path))
     if not path.exists():
         return empty
     table = LatencyTable.load(path)
@@ -94,9 +97,10 @@ def open_table(runtime: Runtime, path: Path) -> LatencyTable:
     return table
 
 
-def fingerprint_of(runtime: Runtime) -> dict[str, str]:
-    """What a table measured with ``runtime`` now belongs to."""
+def fingerprint_of(runtime: Runtime, device: Device | None = None) -> dict[str, str]:
+    """What a table measured with ``runtime`` on ``device`` now belongs to."""
     return {
+        **(device.fingerprint() if device is not None else {}),
         **{key: str(value) for key, value in runtime.fingerprint().items()},
         "runtime": runtime.name,
         "version": runtime.version,

@@ -24,7 +24,8 @@ from hwprune.latency.entry import Entry as Entry
 from hwprune.latency.held_out import HeldOut
 from hwprune.layer import Layer
 
-IDENTITY_KEYS: Final = ("device", "runtime", "version", "precision", "threads", "reference")
+# What the numbers depend on. The device counts by its hardware: "cuda:0" and "rtx3090" may be the same card.
+IDENTITY_KEYS: Final = ("cpu", "gpu", "runtime", "version", "precision", "threads", "reference")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class LatencyTable:
         """Both tables' rows and held-out networks; the order of merging makes no difference to them.
 
         Raises:
-            ProfileError: the other table belongs to another device, runtime, version, precision or thread count.
+            ProfileError: the other table is of other hardware, runtime, version, precision or threads.
         """
         self.check_fingerprint(other.fingerprint, other.source)
         return replace(self.add(other.rows.values()), held_out=_newest([*self.held_out, *other.held_out]))
@@ -115,12 +116,13 @@ class LatencyTable:
         return replace(self, held_out=_newest([*self.held_out, held_out]))
 
     def check_fingerprint(self, fingerprint: Mapping[str, str], whose: str) -> None:
-        """Raises ProfileError unless ``fingerprint`` agrees on all that the numbers depend on."""
-        keys = [key for key in IDENTITY_KEYS if self.fingerprint.get(key) != fingerprint.get(key)]
+        """Raises ProfileError where ``fingerprint`` contradicts this one in what the numbers depend on."""
+        known = [key for key in IDENTITY_KEYS if key in self.fingerprint and key in fingerprint]
+        keys = [key for key in known if self.fingerprint[key] != fingerprint[key]]
         if not keys:
             return
-        mine = ", ".join(f"{key} {self.fingerprint.get(key, 'unknown')}" for key in keys)
-        theirs = ", ".join(f"{key} {fingerprint.get(key, 'unknown')}" for key in keys)
+        mine = ", ".join(f"{key} {self.fingerprint[key]}" for key in keys)
+        theirs = ", ".join(f"{key} {fingerprint[key]}" for key in keys)
         raise ProfileError(
             f"the latency table was measured with {mine}; {whose} has {theirs}",
             where=self.source,

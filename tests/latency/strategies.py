@@ -1,0 +1,70 @@
+"""Random layers, entries and tables."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from hwprune.latency.entry import CONTEXTS, Entry
+from hwprune.latency.held_out import HeldOut
+from hwprune.latency.table import LatencyTable
+from hwprune.layer import KINDS, Layer
+from tests.latency.rows import FINGERPRINT
+
+times_ms = st.floats(1e-3, 1e3)
+sizes = st.integers(1, 64)
+layers = st.builds(
+    Layer,
+    kind=st.sampled_from(KINDS),
+    c_in=sizes,
+    c_out=sizes,
+    batch=st.integers(1, 4),
+    size=st.lists(sizes, max_size=3).map(tuple),
+    kernel=st.lists(sizes, max_size=3).map(tuple),
+    group_width=st.integers(0, 4),
+    variant=st.sampled_from(["", "bias", "relu", "max"]),
+)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    """An entry with one to four blocks."""
+    pairs = draw(st.lists(st.tuples(times_ms, times_ms), min_size=1, max_size=4))
+    told = st.none() | st.integers(0, 1 << 40)
+    return Entry(
+        layer=draw(layers),
+        samples_ms=tuple(a for a, _ in pairs),
+        reference_ms=tuple(b for _, b in pairs),
+        measured_at=f"2026-01-{draw(st.integers(10, 12))}T00:00:00+00:00",
+        context=draw(st.sampled_from(CONTEXTS)),
+        frame_ratio=draw(st.floats(0, 10)),
+        activation_bytes=draw(told),
+        workspace_bytes=draw(told),
+    )
+
+
+@st.composite
+def held_outs(draw: st.DrawFn) -> HeldOut:
+    """A check of one of two networks on up to three settings."""
+    count = draw(st.integers(1, 3))
+    exactly = {"min_size": count, "max_size": count}
+    return HeldOut(
+        network=draw(st.sampled_from(["resnet18", "resnet20"])),
+        widths=tuple(draw(st.lists(st.dictionaries(st.sampled_from("ab"), sizes), **exactly))),
+        predicted_ms=tuple(draw(st.lists(times_ms, **exactly))),
+        measured_ms=tuple(draw(st.lists(times_ms, **exactly))),
+        noise=draw(st.floats(0, 1)),
+        measured_at=f"2026-01-{draw(st.integers(10, 12))}T00:00:00+00:00",
+    )
+
+
+tables = st.builds(
+    lambda entries, held_out: _with(LatencyTable(FINGERPRINT).add(entries), held_out),
+    st.lists(entries(), max_size=5),
+    st.lists(held_outs(), max_size=2),
+)
+
+
+def _with(table: LatencyTable, held_out: list[HeldOut]) -> LatencyTable:
+    for held in held_out:
+        table = table.with_held_out(held)
+    return table
