@@ -52,8 +52,9 @@ class Run:
             )
         try:
             (path / "candidates").mkdir(parents=True, exist_ok=True)
-            for old in ("plan.json", "finetune.safetensors", "ledger.parquet", "certificate.json", "log.txt"):
-                (path / old).unlink(missing_ok=True)
+            for pattern in ("*.json", "*.safetensors", "*.onnx", "ledger.parquet", "log.txt"):
+                for old in path.glob(pattern):
+                    old.unlink()
         except OSError as error:
             raise StorageError(path, error=error) from error
         run = cls(path, {"schema": SCHEMA, "settings": dict(settings), "origin": dict(origin or {}), "stages": {}})
@@ -103,6 +104,15 @@ class Run:
             self.save()
             self.log(f"{stage} finished in {time.monotonic() - started:.1f} s")
         return self.stages[stage]
+
+    def keep(self, name: str, value: Any) -> None:
+        """Remember a part of a stage that is not finished, for a resume."""
+        self.document.setdefault("parts", {})[name] = value
+        self.save()
+
+    def kept(self, name: str) -> Any:
+        """What `keep` remembered, or None."""
+        return self.document.get("parts", {}).get(name)
 
     def save(self) -> None:
         """Write ``run.json`` atomically."""

@@ -64,12 +64,13 @@ def progress() -> Iterator[Bars]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
-    """A table on standard output; numbers to the right, names to the left."""
-    drawn = Table(
-        title=title, title_justify="left", caption=caption or None, caption_justify="left", header_style="bold"
-    )
+    """A table on standard output; columns of numbers to the right, all else to the left."""
+    drawn = Table(title=title, title_justify="left", header_style="bold")
+    if caption:
+        drawn.caption, drawn.caption_justify = caption, "left"
     for position, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        numbers = all(not row[position] or row[position][0].isdigit() for row in rows)
+        drawn.add_column(column, justify="right" if numbers and position else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     OUT.print(drawn)

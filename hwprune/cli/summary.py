@@ -8,7 +8,6 @@ from typing import Any
 from hwprune.cli import show
 from hwprune.pruning import Result
 from hwprune.units import format_bytes, format_count, format_ms, format_percent
-from hwprune.validation.engine import EngineReport
 from hwprune.validation.ledger import Candidate
 
 
@@ -40,7 +39,7 @@ def as_document(result: Result) -> dict[str, Any]:
     }
 
 
-_HEADS = ("candidate", "predicted", "measured", "measured / dense", "MACs", "engines")
+_HEADS = ("candidate", "predicted", "measured", "of dense", "MACs", "engines")
 
 
 def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str]]:
@@ -59,7 +58,7 @@ def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str
     accuracy = result.accuracy
     rows.append(("top-1", format_percent(accuracy["dense"]), format_percent(accuracy["finetuned"]), ""))
     rows.append(("top-1 right after the cut", "", format_percent(accuracy["cut"]), ""))
-    rows.append(("top-1 with new batch-norm statistics", "", format_percent(accuracy["statistics"]), ""))
+    rows.append(("top-1, batch norm re-estimated", "", format_percent(accuracy["statistics"]), ""))
     for title, before, after in (
         ("MACs", dense.macs, pruned.macs),
         ("parameters", dense.parameters, pruned.parameters),
@@ -82,7 +81,8 @@ def _pair(before: int | None, after: int | None) -> tuple[str, str, str]:
 
 
 def _candidate(candidate: Candidate) -> tuple[str, ...]:
-    built = [_engine(engine) for engine in candidate.engines]
+    failed = [f"{e.runtime} {e.device} FAILED" for e in candidate.engines if not e.ok]
+    built = f"{len(candidate.engines) - len(failed)} of {len(candidate.engines)} built"
     measured = "" if candidate.measured_ms is None else format_ms(candidate.measured_ms)
     ratio = "not measured" if candidate.ratio is None else format_percent(candidate.ratio)
     return (
@@ -91,12 +91,8 @@ def _candidate(candidate: Candidate) -> tuple[str, ...]:
         measured,
         ratio,
         format_count(candidate.macs),
-        ", ".join(built),
+        ", ".join([built, *failed]),
     )
-
-
-def _engine(engine: EngineReport) -> str:
-    return f"{engine.runtime} {engine.device}: {'built' if engine.ok else 'FAILED'}"
 
 
 def _candidate_document(candidate: Candidate) -> dict[str, Any]:

@@ -213,8 +213,10 @@ class _Coupling:
     def _named(self, drafts: list[tuple[str | None, list[int], tuple[Slot, ...]]]) -> tuple[ChannelGroup, ...]:
         groups, used, start = [], dict[str, int](), 0
         for reason, roots, slots in drafts:
-            maker = next((slot for slot in slots if not slot.contracted), slots[0])
-            name = maker.parameter.rpartition(".")[0] or maker.parameter
+            maker = next((slot for slot in slots if not slot.contracted), None)
+            first = slots[0] if maker is None else maker
+            name = first.parameter.rpartition(".")[0] or first.parameter
+            name = name if maker is not None else f"input of {name}"
             used[name] = used.get(name, 0) + 1
             name = name if used[name] == 1 else f"{name}#{used[name]}"
             numbers = np.arange(start, start + len(roots))

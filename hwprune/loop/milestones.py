@@ -8,6 +8,7 @@ from functools import partial
 from math import ceil, log
 
 import numpy as np
+from safetensors.numpy import load_file, save
 from torch import nn
 
 from hwprune.cost.normalisation import latency_ops, mac_ops, memory_ops, parameter_ops, price
@@ -21,7 +22,7 @@ from hwprune.importance.taylor import Taylor
 from hwprune.latency.predictor import Predictor
 from hwprune.loop.candidates import tried
 from hwprune.loop.job import Job
-from hwprune.plan import Plan
+from hwprune.plan import Plan, write_atomically
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.search.greedy import greedy
 from hwprune.search.problem import Budget, Group, Problem, Solution
@@ -118,7 +119,7 @@ def _approach(job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, rat
     tries: dict[int, Candidate] = {}
     while len(tries) < job.settings.tries and correction not in tries:
         narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**correction)
-        candidate = tried(job, f"target-{correction:+d}", number, narrower, predicted)
+        candidate = tried(job, f"target-{len(tries) + 1}", number, narrower, predicted)
         tries[correction] = candidate
         _tell(job, candidate, goal)
         if candidate.ratio is None or not goal.measured:
@@ -162,10 +163,15 @@ def importance(job: Job, plan: Plan, milestone: int) -> Scores:
             f"unknown importance {job.settings.importance!r}", fix=f"choose one of {', '.join(sorted(CRITERIA))}"
         )
     criterion = CRITERIA[job.settings.importance]
+    file = job.run.path / f"importance-{milestone}.safetensors"
+    if file.exists():
+        return dict(load_file(file))
     job.reporter.stage(f"milestone {milestone}: importance ({criterion.name})")
     small = recovered_statistics(job, plan)
     network = analyze(small, tuple(x.to(job.subject.trainer) for x in job.subject.inputs), exclude=job.settings.exclude)
-    return criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
+    scores = criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
+    write_atomically(file, save(scores))
+    return scores
 
 
 def recovered_statistics(job: Job, plan: Plan) -> nn.Module:

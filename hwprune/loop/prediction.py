@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,27 @@ def measured_table(subject: Subject, path: Path) -> LatencyTable:
     return table
 
 
-def measure_settings(subject: Subject, settings: Sequence[Widths], *, title: str) -> list[float]:
-    """Latency of whole networks at these widths over the dense one's, each timed by turns with it."""
-    ratios: list[float] = []
+def measure_settings(
+    subject: Subject,
+    settings: Sequence[Widths],
+    *,
+    title: str,
+    known: Sequence[float] = (),
+    keep: Callable[[list[float]], None] | None = None,
+) -> list[float]:
+    """Latency of whole networks at these widths over the dense one's, each timed by turns with it.
+
+    The first ones may be known from before; ``keep`` is called with all of them after each measurement.
+    """
+    ratios = list(known)
     subject.reporter.stage(title)
     with closing(subject.engine(subject.model)) as dense:
-        for widths in settings:
+        for widths in settings[len(ratios) :]:
             with closing(subject.engine(subject.small(subject.first_channels(widths)))) as engine:
                 ratios.append(measure_ratio(dense, engine).ratio)
             subject.reporter.advance(len(ratios), len(settings))
+            if keep is not None:
+                keep(ratios)
     return ratios
 
 
@@ -77,7 +90,13 @@ def calibrated(job: Job, table: LatencyTable, dense_ms: float) -> Predictor:
 
     def measure() -> list[dict[str, Any]]:
         settings = subject.random_widths(job.settings.calibration, seed=job.settings.seed)
-        ratios = measure_settings(subject, settings, title="calibrating on whole networks")
+        ratios = measure_settings(
+            subject,
+            settings,
+            title="calibrating on whole networks",
+            known=job.run.kept("calibration") or (),
+            keep=partial(job.run.keep, "calibration"),
+        )
         return [{"widths": widths, "ratio": ratio} for widths, ratio in zip(settings, ratios, strict=True)]
 
     found = job.run.once("calibration", measure)
