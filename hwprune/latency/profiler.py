@@ -29,6 +29,7 @@ from hwprune.runtimes.base import Engine, Runtime
 from hwprune.timing import NOISY_CV, Paired, measure_paired
 
 FLUSH_S: Final = 3.0
+MOST_FLUSHING: Final = 0.05  # share of the time; a table of 8000 rows takes 0.7 s to merge and write
 GATE: Final = 0.02  # relative standard error of a measurement at which it is good enough
 FRAME_BLOCKS: Final = 9  # a frame's time goes into many entries
 MOST_BLOCKS: Final = 15
@@ -51,7 +52,8 @@ def profile(
     """The table at ``path`` with all ``layers`` measured; those it has already are not measured again.
 
     Those whose samples scatter by more than 5 % are measured a second time at the end, with more blocks. However this
-    ends (Ctrl-C too), what was measured is in the file; a kill loses the last ``flush_s`` seconds at most.
+    ends (Ctrl-C too), what was measured is in the file; a kill loses the last ``flush_s`` seconds at most, or a few more
+    where the table is so large that writing it takes long.
 
     Args:
         device: what the runtime runs on, for the table's fingerprint; a table of other hardware is then refused.
@@ -175,6 +177,7 @@ class _Run:
     deadline: float
     flush_s: float
     on_progress: Progress | None
+    flush_took_s: float = 0.0
 
     def measure(self, layers: list[Layer], *, blocks: int, most_blocks: int) -> None:
         """Measures the layers until the deadline; what was measured is in the file whatever happens."""
@@ -188,7 +191,7 @@ class _Run:
                 now = time.monotonic()
                 if self.on_progress is not None:
                     self.on_progress(done, len(layers), (now - started) / done * (len(layers) - done))
-                if now - flushed > self.flush_s:
+                if now - flushed > max(self.flush_s, self.flush_took_s / MOST_FLUSHING):
                     self._flush(fresh)
                     fresh, flushed = [], time.monotonic()
         finally:
@@ -196,4 +199,6 @@ class _Run:
 
     def _flush(self, fresh: list[Entry]) -> None:
         if fresh:
+            started = time.monotonic()
             self.table = self.table.add(fresh).save(self.path)
+            self.flush_took_s = time.monotonic() - started
