@@ -52,8 +52,8 @@ def profile(
     """The table at ``path`` with all ``layers`` measured; those it has already are not measured again.
 
     Those whose samples scatter by more than 5 % are measured a second time at the end, with more blocks. However this
-    ends (Ctrl-C too), what was measured is in the file; a kill loses the last ``flush_s`` seconds at most, or a few more
-    where the table is so large that writing it takes long.
+    ends (Ctrl-C too), what was measured is in the file; a kill loses the last ``flush_s`` seconds at most, or a few
+    more where the table is so large that writing it takes long.
 
     Args:
         device: what the runtime runs on, for the table's fingerprint; a table of other hardware is then refused.
