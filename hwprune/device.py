@@ -20,7 +20,7 @@ from hwprune.units import format_bytes
 Capability = tuple[int, int]
 
 # Marketing name -> (what the driver calls the product, compute capability). Laptop chips and partitions of a card
-# carry the card's name and are another device: `_is_product` leaves them out.
+# carry the card's name and are another device: `is_product` leaves them out.
 GPUS: Final[Mapping[str, tuple[str, Capability]]] = {
     "v100": (r"V100", (7, 0)),
     "xavier": (r"Xavier", (7, 2)),
@@ -115,7 +115,7 @@ class Device:
         """
         if self.here and self.kind == "cuda" and self.index is not None and self.name not in GPUS:
             product = torch.cuda.get_device_name(self.index)
-            known = next((name for name in GPUS if _is_product(product, name)), product)
+            known = next((name for name in GPUS if is_product(product, name)), product)
             return re.sub(r"[^a-z0-9]+", "-", known.lower()).strip("-")
         return self.name.replace(":", "-")
 
@@ -166,7 +166,7 @@ def resolve(name: str) -> Device:
             fix=f"use cpu, cuda, cuda:1, or one of {listed(GPUS, most=len(GPUS))}",
         )
     for index in range(_cuda_count()):
-        if _is_product(torch.cuda.get_device_name(index), plain):
+        if is_product(torch.cuda.get_device_name(index), plain):
             return Device(plain, "cuda", index, torch.cuda.get_device_capability(index))
     return Device(plain, "cuda", None, GPUS[plain][1], here=False)
 
@@ -176,10 +176,10 @@ def in_this_machine() -> list[str]:
     return [_cpu_model(), *(torch.cuda.get_device_name(i) for i in range(_cuda_count()))]
 
 
-def _is_product(product: str, name: str) -> bool:
+def is_product(product: str, name: str) -> bool:
     """Whether the driver's name of a card is the one in the table.
 
-    >>> _is_product("NVIDIA GeForce RTX 3090", "rtx3090"), _is_product("NVIDIA GeForce RTX 3090 Ti", "rtx3090")
+    >>> is_product("NVIDIA GeForce RTX 3090", "rtx3090"), is_product("NVIDIA GeForce RTX 3090 Ti", "rtx3090")
     (True, False)
     """
     pattern = rf"(?<!\w){GPUS[name][0]}(?!\w)(?! (?:Ti|SUPER|D)\b)"

@@ -1,20 +1,20 @@
 """Every error that hwprune raises on purpose, and its wording.
 
-    HwpruneError                 what went wrong, where, its effect, and the fix; exit code 2
-    ├── ModelError               the network cannot be found, loaded, traced or run
-    │   ├── UnknownOpError       an operator without a channel rule
-    │   └── HardCodedSizeError   the pruned network's own code insists on an old width
-    ├── DataError                batches that cannot be read or do not fit the network
-    ├── DeviceError              a device that is unknown or is not here
-    ├── MissingPackageError      an optional package; gives the install line
-    ├── EngineError              a runtime refused, crashed or hung while building or running
-    ├── ProfileError             a latency table that is damaged or does not fit
-    │   └── NotMeasuredError     a layer that the table does not have
-    ├── PlanError                a plan that is damaged or does not fit the network
-    ├── TargetError              a target above the dense network's cost, or out of reach
-    ├── NumericsError            NaN or infinity in weights, loss or scores
-    ├── RunError                 a run directory that cannot be used
-    └── StorageError             the disk is full or not writable
+HwpruneError                 what went wrong, where, its effect, and the fix; exit code 2
+├── ModelError               the network cannot be found, loaded, traced or run
+│   ├── UnknownOpError       an operator without a channel rule
+│   └── HardCodedSizeError   the pruned network's own code insists on an old width
+├── DataError                batches that cannot be read or do not fit the network
+├── DeviceError              a device that is unknown or is not here
+├── MissingPackageError      an optional package; gives the install line
+├── EngineError              a runtime refused, crashed or hung while building or running
+├── ProfileError             a latency table that is damaged or does not fit
+│   └── NotMeasuredError     a layer that the table does not have
+├── PlanError                a plan that is damaged or does not fit the network
+├── TargetError              a target above the dense network's cost, or out of reach
+├── NumericsError            NaN or infinity in weights, loss or scores
+├── RunError                 a run directory that cannot be used
+└── StorageError             the disk is full or not writable
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,7 +10,8 @@ from operator import index
 from pathlib import Path
 from typing import Any, Protocol
 
-from hwprune.errors import PlanError, StorageError, listed
+from hwprune.errors import PlanError, listed
+from hwprune.files import write_atomically
 
 SCHEMA = 1
 
@@ -166,23 +165,6 @@ class Plan:
             )
         except PlanError as error:
             raise _damaged(path, error.what) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` whole or not at all, making folders as needed. Raises `StorageError`."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # one folder, so one disk: a plain rename
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(path, error=error) from error
 
 
 def _as_indices(name: str, indices: Any) -> tuple[int, ...]:

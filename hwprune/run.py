@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hwprune.errors import RunError, StorageError
-from hwprune.plan import write_atomically
+from hwprune.files import write_atomically
 
 SCHEMA = 1
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprune.errors import PlanError, StorageError
-from hwprune.plan import Plan, write_atomically
+from hwprune.files import write_atomically
+from hwprune.plan import Plan
 
 
 @dataclass(frozen=True)

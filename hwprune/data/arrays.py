@@ -140,9 +140,7 @@ def split(images: Images, loading: Loading) -> tuple[Images, Images]:
     return images.at(order[held:].sort().values), images.at(order[:held].sort().values)
 
 
-def as_data(
-    train: Images, validation: Images, loading: Loading, *, augment: Augment | None, name: str
-) -> Data:
+def as_data(train: Images, validation: Images, loading: Loading, *, augment: Augment | None, name: str) -> Data:
     """Both parts as `Data`, after the channels and the image sizes are known to agree."""
     form = loading.form(_shape(train))
     for part in (train, validation):

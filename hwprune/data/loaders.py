@@ -105,8 +105,7 @@ def _checked(batch: Any) -> Batch:
     inputs, labels = batch
     if labels.ndim != 1 or labels.is_floating_point() or len(labels) != len(inputs):
         raise DataError(
-            f"labels are {labels.dtype} {tuple(labels.shape)} for {len(inputs)} inputs, "
-            "wanted is one class index each",
+            f"labels are {labels.dtype} {tuple(labels.shape)} for {len(inputs)} inputs, wanted is one class index each",
             fix="classification with class indices is what can be fine-tuned and validated",
         )
     return inputs, labels.long()

@@ -19,7 +19,8 @@ from hwprune.graph.coupling import analyze, propagate
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
-from hwprune.graph.trace import Trace, evaluating, trace
+from hwprune.graph.trace import Trace, trace
+from hwprune.modes import evaluating
 from hwprune.plan import Plan
 
 _NORMS = nn.modules.batchnorm._NormBase

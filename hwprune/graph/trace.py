@@ -8,8 +8,7 @@ assignment form and nobody downstream has to know of in-place writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.module_tracker import ModuleTracker
 
 from hwprune.errors import ModelError
+from hwprune.modes import evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +117,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             name = name.rstrip("_")
         self.ops.append(Op(name, module, self.module_types.get(module, ""), *before, outputs))
         return result
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and every module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _on_meta(tensor: Tensor) -> Tensor:

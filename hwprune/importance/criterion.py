@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,8 +58,3 @@ def check_finite(scores: Mapping[str, NDArray[np.float64]], name: str) -> None:
                 where=f"group {group}",
                 fix="check the weights and the data for NaN or infinity",
             )
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

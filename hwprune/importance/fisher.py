@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from hwprune.errors import DataError
 from hwprune.graph.network import Consumer, Network
-from hwprune.graph.trace import evaluating
-from hwprune.importance.criterion import Batches, Loss, Scores, by_group, device_of
+from hwprune.importance.criterion import Batches, Loss, Scores, by_group
+from hwprune.modes import device_of, evaluating
 
 
 class _Gradients:

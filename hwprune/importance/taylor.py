@@ -10,8 +10,8 @@ from torch import nn
 
 from hwprune.errors import DataError
 from hwprune.graph.network import Network
-from hwprune.graph.trace import evaluating
-from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, device_of
+from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
+from hwprune.modes import device_of, evaluating
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,7 @@ class _Bench:
     def _paired(self, engine: Engine, *, blocks: int, most_blocks: int) -> Paired:
         return measure_paired(engine, self.reference, blocks=blocks, most_blocks=most_blocks, gate=GATE)
 
-    def _engine(
-        self, onnx: Callable[[], bytes], module: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]
-    ) -> Engine:
+    def _engine(self, onnx: Callable[[], bytes], module: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]) -> Engine:
         return self.runtime.build_onnx(onnx()) if self.runtime.reads_onnx else self.runtime.build(*module())
 
 

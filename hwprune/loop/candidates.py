@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
+from hwprune.files import write_atomically
 from hwprune.loop.job import Job
-from hwprune.plan import Plan, write_atomically
+from hwprune.plan import Plan
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.validation.engine import EngineReport, build_engine, measure_ratio
 from hwprune.validation.ledger import Candidate, Ledger

@@ -6,15 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import nn
 
 from hwprune.errors import ModelError
+from hwprune.files import write_atomically
 from hwprune.graph.surgery import verify
 from hwprune.loop.candidates import ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.milestones import recovered_statistics
-from hwprune.plan import Plan, write_atomically
+from hwprune.plan import Plan
+from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.recovery.evaluate import evaluate
 from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Progress
@@ -65,11 +66,8 @@ def _check(job: Job, small: nn.Module, plan: Plan) -> dict[str, Any]:
 def written(job: Job, small: nn.Module, plan: Plan) -> Path:
     """``plan.json``, ``model.safetensors``, ``model.onnx`` and the engines of the network as it will be deployed."""
     plan.save(job.run.path / "plan.json")
-    content = safetensors.torch.save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in small.state_dict().items()},
-        metadata={"format": "pt", "model": job.subject.reference},
-    )
-    write_atomically(job.run.path / "model.safetensors", content)
+    facts = {"format": "pt", "model": job.subject.reference}
+    write_safetensors(job.run.path / "model.safetensors", small.state_dict(), facts)
     write_atomically(job.run.path / "model.onnx", job.subject.onnx(small))
     return job.run.path / "model.onnx"
 

@@ -14,6 +14,7 @@ from torch import nn
 from hwprune.cost.normalisation import latency_ops, mac_ops, memory_ops, parameter_ops, price
 from hwprune.cost.work import Work
 from hwprune.errors import HwpruneError, TargetError
+from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
 from hwprune.importance.criterion import Criterion, Scores, cross_entropy
 from hwprune.importance.fisher import Fisher
@@ -22,7 +23,7 @@ from hwprune.importance.taylor import Taylor
 from hwprune.latency.predictor import Predictor
 from hwprune.loop.candidates import tried
 from hwprune.loop.job import Job
-from hwprune.plan import Plan, write_atomically
+from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.search.greedy import greedy
 from hwprune.search.problem import Budget, Group, Problem, Solution

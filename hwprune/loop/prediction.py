@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hwprune.device import resolve
+from hwprune.device import GPUS, is_product, resolve
 from hwprune.errors import DeviceError, ProfileError
 from hwprune.latency.predictor import Predictor, Widths
 from hwprune.latency.profiler import profile
@@ -30,7 +30,14 @@ def measured_table(subject: Subject, path: Path) -> LatencyTable:
     layers = wanted_layers(subject.network.layers, subject.choices)
     if subject.runtime.can_time:
         subject.reporter.stage(f"measuring layers on {subject.spec.device} with {subject.spec.name}")
-        return profile(layers, subject.runtime, path, seed=subject.settings.seed, on_progress=subject.reporter.advance)
+        return profile(
+            layers,
+            subject.runtime,
+            path,
+            device=resolve(subject.spec.device),
+            seed=subject.settings.seed,
+            on_progress=subject.reporter.advance,
+        )
     if not path.exists():
         raise DeviceError(
             f"there is no latency table for {subject.spec.device} and the device is not in this machine",
@@ -104,10 +111,12 @@ def calibrated(job: Job, table: LatencyTable, dense_ms: float) -> Predictor:
 
 
 def _check_device(subject: Subject, table: LatencyTable, path: Path) -> None:
-    device = table.fingerprint.get("device", "")
-    if device and resolve(device).slug != resolve(subject.spec.device).slug:
+    """A table made elsewhere says "cuda:0" and the card's product name; the job says "rtx3090"."""
+    wanted, measured_on = subject.spec.device, table.fingerprint.get("device", "")
+    product = table.fingerprint.get("gpu", "")
+    if wanted != measured_on and not (wanted in GPUS and is_product(product, wanted)):
         raise ProfileError(
-            f"the table was measured on {device}, not on {subject.spec.device}",
+            f"the table was measured on {product or measured_on or 'an unknown device'}, not on {wanted}",
             where=path,
             fix="pass the table of the right device as --table",
         )

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from hwprune.cost.work import Work, parameter_names, work
 from hwprune.device import resolve
 from hwprune.errors import EngineError, NumericsError, TargetError
+from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
 from hwprune.graph.network import ChannelGroup, Network
 from hwprune.graph.surgery import cut
 from hwprune.latency.wanted import default_choices
 from hwprune.loop.reporter import Reporter
 from hwprune.loop.settings import Settings
-from hwprune.plan import Plan, write_atomically
+from hwprune.plan import Plan
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_weights import with_weights

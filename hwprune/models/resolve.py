@@ -26,9 +26,7 @@ _WITH_AUXILIARY = ("googlenet", "inception_v3")  # heads for training only, that
 _FORMS = "torchvision:resnet50, timm:NAME or package.module:factory"
 
 
-def load_model(
-    reference: str, *, weights: Path | str | None = None, num_classes: int | None = None
-) -> nn.Module:
+def load_model(reference: str, *, weights: Path | str | None = None, num_classes: int | None = None) -> nn.Module:
     """The network that ``reference`` names, in eval mode on the CPU.
 
     Args:
@@ -109,9 +107,7 @@ def import_factory(reference: str, *, error: type[HwpruneError] = ModelError) ->
     return cast(Callable[..., Any], factory)
 
 
-def call_factory(
-    reference: str, options: Mapping[str, object], *, error: type[HwpruneError] = ModelError
-) -> object:
+def call_factory(reference: str, options: Mapping[str, object], *, error: type[HwpruneError] = ModelError) -> object:
     """What the factory returns. It gets those of ``options`` that it has parameters for.
 
     Raises ``error`` with the factory's own exception as its cause.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hwprune.errors import RunError, StorageError
+from hwprune.errors import RunError
+from hwprune.files import write_atomically
 from hwprune.recovery.evaluate import Evaluation
 from hwprune.recovery.recipe import Epoch, Recipe
 
@@ -48,24 +47,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[
     """Write atomically. Raises `StorageError` where the disk is full or not writable."""
     # Own memory for each: safetensors refuses tensors that share it.
     content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(save(content, metadata=dict(facts)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(path, error=error) from error
-    finally:
-        with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            temporary.unlink(missing_ok=True)
+    write_atomically(path, save(content, metadata=dict(facts)))
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe
-) -> list[Epoch]:
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> list[Epoch]:
     """Put a saved state into ``model`` and ``optimizer``; returns the epochs that are done, none without a file.
 
     Raises `RunError` where the file is damaged or belongs to another recipe or another network.

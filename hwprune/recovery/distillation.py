@@ -14,6 +14,4 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float) -
     """
     log_student = functional.log_softmax(student.float() / temperature, dim=1)
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=1)
-    return temperature**2 * functional.kl_div(
-        log_student, log_teacher, reduction="batchmean", log_target=True
-    )
+    return temperature**2 * functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hwprune import modes
 from hwprune.data.batches import Batches
 from hwprune.data.fits import check_labels
 from hwprune.errors import DataError, ModelError, NumericsError
+from hwprune.modes import device_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,14 @@ def classify(model: nn.Module, inputs: Tensor) -> Tensor:
     return outputs.float()
 
 
-@contextlib.contextmanager
+@contextmanager
 def evaluating(model: nn.Module, device: torch.device | str | None = None) -> Iterator[torch.device]:
     """The model in eval mode on ``device``; its modes and its place are restored."""
     own = device_of(model)
     place = own if device is None else torch.device(device)
-    modes = [(module, module.training) for module in model.modules()]
-    model.to(place).eval()
-    try:
-        yield place
-    finally:
-        model.to(own)
-        for module, training in modes:
-            module.training = training
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the first parameter is; the CPU for a network without parameters."""
-    first = next(model.parameters(), None)
-    return torch.device("cpu") if first is None else first.device
+    with modes.evaluating(model):
+        model.to(place)
+        try:
+            yield place
+        finally:
+            model.to(own)

@@ -18,9 +18,10 @@ from hwprune.data.batches import Batch, Data, mix
 from hwprune.data.fits import check_labels
 from hwprune.errors import DataError, HwpruneError, NumericsError
 from hwprune.models.weights import check_finite
+from hwprune.modes import device_of
 from hwprune.recovery.checkpoint import load_checkpoint, save_checkpoint
 from hwprune.recovery.distillation import distillation_loss
-from hwprune.recovery.evaluate import Evaluation, classify, device_of, evaluate, evaluating
+from hwprune.recovery.evaluate import Evaluation, classify, evaluate, evaluating
 from hwprune.recovery.recipe import Epoch, Progress, Recipe, make_optimizer
 
 # Looking at a loss makes the processor wait for the GPU, so they are looked at in bunches.

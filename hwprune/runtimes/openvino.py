@@ -158,8 +158,7 @@ class OpenVinoEngine:
 
 def _original_names(graph: Any) -> dict[str, str]:
     return {
-        op.get_friendly_name(): str(op.rt_info["originalLayersNames"].astype(str))
-        for op in graph.get_ordered_ops()
+        op.get_friendly_name(): str(op.rt_info["originalLayersNames"].astype(str)) for op in graph.get_ordered_ops()
     }
 
 

@@ -106,9 +106,7 @@ class PyTorchEngine:
 
     def __init__(self, runtime: PyTorchRuntime, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._runtime, self._network, self._inputs = runtime, network, inputs
-        self._weight_bytes = sum(
-            t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers())
-        )
+        self._weight_bytes = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
         self._peak_bytes: int | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._replay: Callable[[], object] | None = None

@@ -75,9 +75,7 @@ class RuntimeSpec:
             raise EngineError(f"there is no runtime {self.name!r}", fix=f"use one of {', '.join(RUNTIMES)}")
         if device.kind not in known.kinds:
             fitting = [name for name, other in RUNTIMES.items() if device.kind in other.kinds]
-            raise EngineError(
-                f"{self.name} does not run on {device.name}", fix=f"use one of {', '.join(fitting)}"
-            )
+            raise EngineError(f"{self.name} does not run on {device.name}", fix=f"use one of {', '.join(fitting)}")
         if not _installed(known):
             raise MissingPackageError(known.module, extra=known.extra, needed_for=f"--runtime {self.name}")
         return _open(self, device)
@@ -89,24 +87,16 @@ class RuntimeSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RuntimeSpec:
         """The spec that `as_dict` gave."""
-        return cls(
-            str(values["name"]), str(values["device"]), str(values["precision"]), int(values["threads"])
-        )
+        return cls(str(values["name"]), str(values["device"]), str(values["precision"]), int(values["threads"]))
 
 
-def spec_for(
-    device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1
-) -> RuntimeSpec:
+def spec_for(device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1) -> RuntimeSpec:
     """The spec of ``name``, or of the device's default among what is installed; precision defaults to "fp32"."""
-    chosen = name or next(
-        candidate for candidate in DEFAULTS[device.kind] if _installed(RUNTIMES[candidate])
-    )
+    chosen = name or next(candidate for candidate in DEFAULTS[device.kind] if _installed(RUNTIMES[candidate]))
     return RuntimeSpec(chosen, device.name, precision or "fp32", threads)
 
 
-def runtime_for(
-    device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1
-) -> Runtime:
+def runtime_for(device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1) -> Runtime:
     """The runtime ``name`` on ``device``, or the device's default. Errors are those of `RuntimeSpec.open`."""
     return spec_for(device, name, precision=precision, threads=threads).open()
 

@@ -146,9 +146,7 @@ def _parse(trt: ModuleType, network: Any, logger: Any, model: bytes | Path) -> N
     if not read or parser.num_errors:
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         texts = [f"{e.node_operator()} {e.node_name()!r}: {e.desc()}" for e in errors]
-        raise EngineError(
-            "TensorRT's parser refuses the network", where=listed(texts, most=3) or logger.last_error()
-        )
+        raise EngineError("TensorRT's parser refuses the network", where=listed(texts, most=3) or logger.last_error())
     for position in range(network.num_inputs):
         tensor = network.get_input(position)
         if any(size < 0 for size in tensor.shape):

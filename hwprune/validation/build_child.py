@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hwprune.errors import HwpruneError
-from hwprune.plan import write_atomically
+from hwprune.files import write_atomically
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.validation.engine import EngineReport, Ratio, measure_ratio

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from hwprune.errors import EngineError, RunError
-from hwprune.plan import write_atomically
+from hwprune.files import write_atomically
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.timing import Comparison, Timing, compare, interleave

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hwprune.errors import RunError
-from hwprune.plan import write_atomically
+from hwprune.files import write_atomically
 from hwprune.validation.engine import EngineReport, Ratio
 
 SCHEMA = b"1"
