@@ -104,7 +104,7 @@ def test_a_full_disk_is_said_and_the_old_file_survives(
     write_safetensors(tmp_path / "w", {"a": torch.ones(2)}, {})
     before = (tmp_path / "w").read_bytes()
     opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *mode: opened(Path("/dev/full"), *mode))
+    monkeypatch.setattr(Path, "open", lambda path, *mode: opened(Path("/dev/full"), "wb"))
 
     with pytest.raises(StorageError, match="No space left"):
         write_safetensors(tmp_path / "w", {"a": torch.zeros(100_000)}, {})
