@@ -56,11 +56,9 @@ class _Gradients:
 
             def listen(gradient: Tensor) -> None:
                 # A convolution's channels are dimension 1, a linear layer's the last one.
-                product = (values * gradient).double()
-                if last:
-                    per_channel = product.flatten(1, -2).sum(1) if product.dim() > 2 else product
-                else:
-                    per_channel = product.flatten(2).sum(2)
+                product = values * gradient
+                over = range(1, product.dim() - 1) if last else range(2, product.dim())
+                per_channel = product.sum(tuple(over), dtype=torch.float64) if len(over) else product.double()
                 if self.sum is not None:
                     self.sum.index_add_(1, numbers, per_channel[:, carried])
 
@@ -107,7 +105,11 @@ class Fisher:
     name: str = "fisher"
 
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
-        """See `Criterion.scores`. Memory: no copies of activations, one (samples, coupled channels) table."""
+        """See `Criterion.scores`.
+
+        Memory: that of a training step. Activations are not copied, only held until their gradient comes, and what is
+        added is one product of a layer's size at a time and one (samples, coupled channels) table.
+        """
         device = device_of(model)
         gradients = _Gradients(sum(group.width for group in network.groups), device)
         total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0
