@@ -63,7 +63,13 @@ def profile(
         show.as_json({"table": str(path), "rows": len(found), "checks": [h.as_json() for h in found.held_out]})
         return
     rows = [
-        (h.network, str(h.error.count), *(format_percent(v) for v in (h.error.median, h.error.p95, h.noise)))
+        (
+            h.network,
+            str(h.error.count),
+            format_percent(h.error.median),
+            format_percent(h.error.p95),
+            format_percent(h.noise.median) if h.noise else "",
+        )
         for h in found.held_out
     ]
     show.table(

@@ -57,7 +57,7 @@ class HeldOut:
         network: what was cut ("resnet50").
         widths: of each setting, group by group.
         predicted_ms, measured_ms: of each setting, at the table's reference time.
-        noise: median relative difference of two measurements of one setting; no prediction can be better.
+        again_ms: a second measurement of the first settings, or of all of them, with rebuilt engines.
         measured_at: UTC, ISO 8601.
     """
 
@@ -65,13 +65,18 @@ class HeldOut:
     widths: tuple[Mapping[str, int], ...]
     predicted_ms: tuple[float, ...]
     measured_ms: tuple[float, ...]
-    noise: float
+    again_ms: tuple[float, ...] = ()
     measured_at: str = ""
 
     @property
     def error(self) -> PredictionError:
         """Predicted against measured."""
         return PredictionError.of(self.predicted_ms, self.measured_ms)
+
+    @property
+    def noise(self) -> PredictionError | None:
+        """How well one measurement predicts the next: no prediction can do better. None where nothing was repeated."""
+        return PredictionError.of(self.again_ms, self.measured_ms[: len(self.again_ms)]) if self.again_ms else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a file."""
@@ -85,7 +90,7 @@ class HeldOut:
             widths=tuple({str(k): int(v) for k, v in widths.items()} for widths in values["widths"]),
             predicted_ms=tuple(float(v) for v in values["predicted_ms"]),
             measured_ms=tuple(float(v) for v in values["measured_ms"]),
-            noise=float(values["noise"]),
+            again_ms=tuple(float(v) for v in values["again_ms"]),
             measured_at=str(values["measured_at"]),
         )
 

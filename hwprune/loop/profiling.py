@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
+from hwprune.device import resolve
 from hwprune.latency.held_out import HeldOut
+from hwprune.latency.predictor import Predictor
+from hwprune.latency.profiler import profile
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.prediction import measure_settings, predictor_for
 from hwprune.loop.subject import Subject
@@ -15,31 +21,72 @@ from hwprune.loop.subject import Subject
 NOISE_SETTINGS = 6  # measured a second time, to know what no prediction can be better than
 
 
-def checked(subject: Subject, path: Path, *, calibration: int, count: int) -> HeldOut:
-    """Measure ``count`` random networks against their predictions, and store the error in the table.
+def checked(
+    subject: Subject, path: Path, *, calibration: int, count: int, again: int = NOISE_SETTINGS, anywhere: int = 0
+) -> tuple[HeldOut, ...]:
+    """Measure random networks against their predictions, and store the errors in the table.
 
-    The predictor is calibrated on ``calibration`` other random networks first.
+    The predictor is calibrated on other random networks first. Layers at widths off the table's grid are measured
+    and put into the table before anything is predicted, so that nothing is interpolated.
+
+    Args:
+        path: of a table with all layers at the widths of ``subject.choices``.
+        calibration: random networks to calibrate on.
+        count: random networks at widths of the table's grid.
+        again: so many of each kind are built and measured a second time.
+        anywhere: random networks at any widths from each group's smallest choice to its largest.
+
+    Returns:
+        The check on the grid, then the one off it where there is one.
     """
+    seed = subject.settings.seed
+    unseen = {subject.reference: subject.random_widths(count, seed=seed + 1)}
+    if anywhere:
+        settings = unseen[f"{subject.reference} at any widths"] = any_widths(subject, anywhere, seed=seed + 2)
+        _measure_layers(subject, settings, path)
     table = LatencyTable.load(path)
-    fitting = subject.random_widths(calibration, seed=subject.settings.seed)
-    unseen = subject.random_widths(count, seed=subject.settings.seed + 1)
+    fitting = subject.random_widths(calibration, seed=seed)
     fitted = measure_settings(subject, fitting, title=f"{subject.reference}: calibrating on whole networks")
     dense_ms = _dense_ms(subject)
     predictor = predictor_for(subject, table, dense_ms, list(zip(fitting, fitted, strict=True)))
-    predicted = [predictor.predict_ms(widths) for widths in unseen]
-    measured = measure_settings(subject, unseen, title=f"{subject.reference}: measuring unseen widths")
-    again = measure_settings(subject, unseen[:NOISE_SETTINGS], title=f"{subject.reference}: measuring the noise")
-    noise = median([abs(a / b - 1) for a, b in zip(again, measured, strict=False)]) if again else 0.0
-    held = HeldOut(
-        network=subject.reference,
-        widths=tuple(unseen),
+    held = tuple(_held_out(subject, name, predictor, dense_ms, widths, again) for name, widths in unseen.items())
+    for one in held:
+        table = table.with_held_out(one)
+    table.save(path)
+    return held
+
+
+def any_widths(subject: Subject, count: int, *, seed: int) -> list[dict[str, int]]:
+    """Random settings of all groups at any width from the smallest choice to the largest, even or odd."""
+    rng = np.random.default_rng(seed)
+    return [
+        {name: int(rng.integers(min(widths), max(widths) + 1)) for name, widths in subject.choices.items()}
+        for _ in range(count)
+    ]
+
+
+def _measure_layers(subject: Subject, settings: Sequence[dict[str, int]], path: Path) -> None:
+    """Exactly the layers that networks of these widths have."""
+    subject.reporter.stage(f"{subject.reference}: measuring layers at any widths")
+    layers = {layer.at(widths) for layer in subject.network.layers if not layer.fused for widths in settings}
+    device = resolve(subject.spec.device)
+    profile(layers, subject.runtime, path, device=device, on_progress=subject.reporter.advance)
+
+
+def _held_out(
+    subject: Subject, name: str, predictor: Predictor, dense_ms: float, settings: list[dict[str, int]], again: int
+) -> HeldOut:
+    predicted = [predictor.predict_ms(widths) for widths in settings]
+    measured = measure_settings(subject, settings, title=f"{name}: measuring unseen networks")
+    repeated = measure_settings(subject, settings[:again], title=f"{name}: measuring the noise") if again else []
+    return HeldOut(
+        network=name,
+        widths=tuple(settings),
         predicted_ms=tuple(predicted),
         measured_ms=tuple(ratio * dense_ms for ratio in measured),
-        noise=noise,
+        again_ms=tuple(ratio * dense_ms for ratio in repeated),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    table.with_held_out(held).save(path)
-    return held
 
 
 def _dense_ms(subject: Subject) -> float:

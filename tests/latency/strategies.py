@@ -52,7 +52,7 @@ def held_outs(draw: st.DrawFn) -> HeldOut:
         widths=tuple(draw(st.lists(st.dictionaries(st.sampled_from("ab"), sizes), **exactly))),
         predicted_ms=tuple(draw(st.lists(times_ms, **exactly))),
         measured_ms=tuple(draw(st.lists(times_ms, **exactly))),
-        noise=draw(st.floats(0, 1)),
+        again_ms=tuple(draw(st.lists(times_ms, max_size=count))),
         measured_at=f"2026-01-{draw(st.integers(10, 12))}T00:00:00+00:00",
     )
 

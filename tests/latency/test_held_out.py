@@ -30,6 +30,14 @@ def test_an_error_of_nothing_is_refused() -> None:
         PredictionError.of([], [])
 
 
+def test_noise_is_told_by_the_settings_that_were_measured_twice() -> None:
+    held = HeldOut("net", ({"a": 1}, {"a": 2}), (1.0, 1.0), (2.0, 4.0), again_ms=(2.1,))
+
+    assert held.noise is not None
+    assert (held.noise.median, held.noise.count) == (pytest.approx(0.05), 1)
+    assert HeldOut("net", ({"a": 1},), (1.0,), (2.0,)).noise is None
+
+
 @given(held=held_outs())
 def test_a_check_survives_json(held: HeldOut) -> None:
     assert HeldOut.from_json(json.loads(json.dumps(held.as_json()))) == held
