@@ -1,0 +1,54 @@
+"""What every recorded result carries, and how it is written: shared by the scripts of this folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hwprune.device import resolve
+from hwprune.files import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("hwprune", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "numpy")
+
+
+def fingerprint(device: str = "cpu") -> dict[str, Any]:
+    """Hardware, versions and date that figures belong to."""
+    return {
+        "device": resolve(device).fingerprint(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := version_of(name))},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def version_of(package: str) -> str:
+    """Installed version, "" where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def record(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document as JSON, whole or not at all."""
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(markdown(("a", "b"), [("1", "2")]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(
+        "|" + "|".join(cells) + "|" if n == 1 else f"| {' | '.join(cells)} |" for n, cells in enumerate(lines)
+    )
