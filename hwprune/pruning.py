@@ -114,8 +114,8 @@ def go_on(
     if not dense.engines[0].ok:
         raise EngineError("the dense network's engine cannot be built", where=dense.engines[0].error)
     goal = goal_of(job, dense.dense_ms)
-    predictor = None
-    if goal.target.quantity == "latency" or settings.normalisation in ("latency", "memory-measured"):
+    predictor, searched = None, "target" in run.stages
+    if not searched and (goal.target.quantity == "latency" or settings.normalisation in ("latency", "memory-measured")):
         latencies = measured_table(subject, file)
         predictor = calibrated(job, latencies, dense.dense_ms or 1.0)
     plan, _ = search_down(job, goal, predictor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+EVERY_S = 15.0  # between two lines about one stage
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
@@ -46,9 +48,35 @@ class Bars:
             self.task = None
 
 
+class Lines:
+    """A reporter for logs and pipes: a line per stage, and one now and then while a stage lasts."""
+
+    def __init__(self) -> None:
+        self.started = self.told = time.monotonic()
+
+    def stage(self, title: str) -> None:
+        """Say what begins."""
+        self.told = time.monotonic()
+        ERR.print(f"[{self.told - self.started:7.1f} s] {title}", markup=False, soft_wrap=True)
+
+    def advance(self, done: int, total: int, remaining_s: float | None = None) -> None:
+        """Say how far it is, at most every `EVERY_S` seconds."""
+        if (now := time.monotonic()) - self.told > EVERY_S:
+            self.told = now
+            left = "" if remaining_s is None else f", {remaining_s:.0f} s left"
+            ERR.print(f"            {done} of {total}{left}", markup=False)
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        ERR.print(f"            {text}", markup=False, soft_wrap=True)
+
+
 @contextmanager
-def progress() -> Iterator[Bars]:
-    """Bars on the error stream while the block runs."""
+def progress() -> Iterator[Bars | Lines]:
+    """Progress on the error stream while the block runs: bars on a terminal, else lines."""
+    if not ERR.is_terminal:
+        yield Lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
