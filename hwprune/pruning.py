@@ -27,8 +27,11 @@ from hwprune.plan import Plan
 from hwprune.recovery.evaluate import evaluate
 from hwprune.run import Run
 from hwprune.runtimes.select import spec_for
+from hwprune.target import Target
 from hwprune.validation.certify import Certificate
 from hwprune.validation.ledger import Candidate
+
+MEASURED = ("latency", "memory-measured")  # normalisations that need a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +116,12 @@ def go_on(
     dense = dense_candidate(job)
     if not dense.engines[0].ok:
         raise EngineError("the dense network's engine cannot be built", where=dense.engines[0].error)
-    goal = goal_of(job, dense.dense_ms)
-    predictor, searched = None, "target" in run.stages
-    if not searched and (goal.target.quantity == "latency" or settings.normalisation in ("latency", "memory-measured")):
-        latencies = measured_table(subject, file)
-        predictor = calibrated(job, latencies, dense.dense_ms or 1.0)
+    goal = goal_of(job, dense.dense_ms) if dense.dense_ms is not None or not _wants_latency(settings) else None
+    predictor = None
+    if "target" not in run.stages and (_wants_latency(settings) or settings.normalisation in MEASURED):
+        predictor = calibrated(job, measured_table(subject, file), dense.dense_ms)
+    if goal is None:  # the device is not here: the table says what the dense network takes
+        goal = goal_of(job, predictor.predict_ms(subject.network.widths) if predictor is not None else 1.0)
     plan, _ = search_down(job, goal, predictor)
     small, found = recovered(job, plan)
     certificate = certified(job, small, plan, written(job, small, plan))
@@ -146,6 +150,10 @@ def table_path(settings: Settings) -> Path:
     folder = os.environ.get("HWPRUNE_PROFILES")
     home = Path(folder) if folder else Path.home() / ".cache" / "hwprune" / "profiles"
     return home / f"{device.slug}-{spec.name}-{spec.open().precision}-{settings.threads}thread.parquet"
+
+
+def _wants_latency(settings: Settings) -> bool:
+    return Target.parse(settings.target).quantity == "latency"
 
 
 def _summary(result: Result) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _candidate(candidate: Candidate) -> tuple[str, ...]:
     ratio = "not measured" if candidate.ratio is None else format_percent(candidate.ratio)
     return (
         candidate.id,
-        format_ms(candidate.predicted_ms),
+        "" if candidate.predicted_ms is None else format_ms(candidate.predicted_ms),
         measured,
         ratio,
         format_count(candidate.macs),

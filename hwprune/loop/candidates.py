@@ -24,7 +24,7 @@ def ledger_of(job: Job) -> Ledger:
 
 
 def tried(
-    job: Job, name: str, milestone: int, plan: Plan, predicted_ms: float, *, network: nn.Module | None = None
+    job: Job, name: str, milestone: int, plan: Plan, predicted_ms: float | None, *, network: nn.Module | None = None
 ) -> Candidate:
     """The candidate of that name: from the ledger when it is there, else built and measured now.
 
@@ -63,7 +63,7 @@ def tried(
         engines=tuple(reports),
     )
     ledger.append(candidate)
-    job.run.log(f"candidate {name}: predicted {predicted_ms:.4g} ms, ratio {candidate.ratio}")
+    job.run.log(f"candidate {name}: predicted {predicted_ms} ms, measured {candidate.ratio} of the dense latency")
     return candidate
 
 
@@ -72,7 +72,7 @@ def dense_candidate(job: Job) -> Candidate:
     if not job.subject.exported:
         raise RuntimeError("the dense network was not exported")
     full = Plan.keeping(job.subject.network, {})
-    return tried(job, "dense", 0, full, 0.0)
+    return tried(job, "dense", 0, full, None)
 
 
 def _primary(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineReport:

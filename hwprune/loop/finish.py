@@ -75,7 +75,7 @@ def written(job: Job, small: nn.Module, plan: Plan) -> Path:
 def certified(job: Job, small: nn.Module, plan: Plan, file: Path) -> Certificate | None:
     """The paired test against the dense network, on the weights that are delivered; None without the device."""
     known = ledger_of(job).candidates
-    predicted = next((c.predicted_ms for c in known if dict(c.widths) == plan.kept_widths), 0.0)
+    predicted = next((c.predicted_ms for c in known if dict(c.widths) == plan.kept_widths), None)
     tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small)
     if not job.subject.runtime.can_time:
         return None

@@ -26,7 +26,7 @@ from hwprune.loop.job import Job
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.search.greedy import greedy
-from hwprune.search.problem import Budget, Group, Problem, Solution
+from hwprune.search.problem import Budget, Group, Problem
 from hwprune.target import Target
 from hwprune.units import format_percent
 from hwprune.validation.ledger import Candidate
@@ -56,16 +56,18 @@ class Goal:
 
 
 def goal_of(job: Job, dense_ms: float | None) -> Goal:
-    """Raises TargetError where the target is not below the dense network's cost."""
+    """The goal, where the dense network's latency is ``dense_ms``: measured where the device is here, else predicted.
+
+    Raises:
+        TargetError: the target is not below the dense network's cost.
+    """
     target = Target.parse(job.settings.target)
-    if target.quantity == "latency":
-        if dense_ms is None:
-            if not target.relative:
-                raise TargetError("a target in ms needs a measured dense network", fix="give the target in percent")
-            dense_ms = 1.0
-        return Goal(target, target.ratio(dense_ms), dense_ms, job.subject.runtime.can_time)
-    dense = float(_counted(job.subject.work(), target))
-    return Goal(target, target.ratio(dense), dense, False)
+    if target.quantity != "latency":
+        dense = float(_counted(job.subject.work(), target))
+        return Goal(target, target.ratio(dense), dense, False)
+    if dense_ms is None:
+        raise TargetError("a latency target needs the dense network's latency")
+    return Goal(target, target.ratio(dense_ms), dense_ms, job.subject.runtime.can_time)
 
 
 def _counted(work: Work, target: Target) -> int:
@@ -91,6 +93,8 @@ def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> tuple[Plan
     """
     plan, correction = Plan.keeping(job.subject.network, {}), 0
     *on_the_way, last = milestones_of(goal, job.settings.milestones)
+    if "target" not in job.run.stages:
+        _check_reachable(job, goal, predictor, last)
     for number, ratio in enumerate(on_the_way, start=1):
         name = f"milestone-{number}"
         step = partial(_milestone, job, goal, predictor, plan, number, ratio, correction)
@@ -98,7 +102,7 @@ def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> tuple[Plan
         plan = Plan.load(job.run.path / "candidates" / name / "plan.json")
     final: str = job.run.once("target", lambda: _approach(job, goal, predictor, plan, last, correction))
     found = Plan.load(job.run.path / "candidates" / final / "plan.json")
-    candidate = tried(job, final, len(on_the_way) + 1, found, 0.0)
+    candidate = tried(job, final, len(on_the_way) + 1, found, None)
     return found, candidate
 
 
@@ -144,17 +148,22 @@ def _approach(job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, rat
     return max(met, key=lambda c: c.ratio or 0.0).id
 
 
-def _correction(candidate: Candidate, predicted_ms: float, goal: Goal, fallback: int) -> int:
+def _correction(candidate: Candidate, predicted_ms: float | None, goal: Goal, fallback: int) -> int:
     """Steps by which measured is above predicted, rounded up."""
-    if candidate.ratio is None or not goal.measured:
+    if candidate.ratio is None or predicted_ms is None or not goal.measured:
         return fallback
     return ceil(log(candidate.ratio * goal.dense / predicted_ms) / log(STEP) - 1e-9)
 
 
 def _tell(job: Job, candidate: Candidate, goal: Goal) -> None:
-    found = "not measured" if candidate.ratio is None else f"measured {format_percent(candidate.ratio)}"
-    predicted = format_percent(candidate.predicted_ms / goal.dense)
-    job.reporter.note(f"{candidate.id}: predicted {predicted}, {found} of the dense {goal.target.quantity}")
+    counted = job.subject.work(candidate.widths)
+    parts = [f"{format_percent(counted.macs / job.subject.work().macs)} of the MACs"]
+    if goal.target.quantity == "latency" and candidate.predicted_ms is not None:
+        parts.append(f"latency predicted {format_percent(candidate.predicted_ms / goal.dense)}")
+    elif goal.target.quantity != "latency":
+        parts.append(f"{goal.target.quantity} {format_percent(_counted(counted, goal.target) / goal.dense)}")
+    measured = "latency not measured" if candidate.ratio is None else f"measured {format_percent(candidate.ratio)}"
+    job.reporter.note(f"{candidate.id}: {', '.join([*parts, measured])}")
 
 
 def importance(job: Job, plan: Plan, milestone: int) -> Scores:
@@ -185,8 +194,8 @@ def recovered_statistics(job: Job, plan: Plan) -> nn.Module:
 
 def _search(
     job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, scores: Scores, ratio: float
-) -> tuple[Plan, float]:
-    """A narrower plan whose predicted cost is ``ratio`` of the dense one's, and its predicted latency (or cost)."""
+) -> tuple[Plan, float | None]:
+    """A narrower plan whose predicted cost is ``ratio`` of the dense one's, and its predicted latency in ms."""
     budget = _budget(job, goal, predictor, ratio)
     groups = tuple(_group(name, width, scores, job.subject.choices[name]) for name, width in plan.kept_widths.items())
     priced = price(
@@ -194,15 +203,14 @@ def _search(
     )
     solution = greedy(Problem(groups, (budget,), priced))
     if not solution.feasible:
-        _refuse(goal, budget, solution)
+        raise _out_of_reach(goal, budget, solution.spent[budget.name])
     kept = {}
     for name, width in solution.widths.items():
         before = plan.kept[name]
         best = np.argsort(-scores[name], kind="stable")[:width] if name in scores else np.arange(width)
         kept[name] = [before[i] for i in best]
     narrower = Plan.keeping(job.subject.network, kept)
-    predicted = predictor.predict_ms(solution.widths) if predictor is not None else solution.spent[budget.name]
-    return narrower, predicted
+    return narrower, None if predictor is None else predictor.predict_ms(solution.widths)
 
 
 def _budget(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> Budget:
@@ -210,8 +218,6 @@ def _budget(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> 
     if name == "latency":
         if predictor is None:
             raise TargetError("a latency target needs a latency table")
-        if not job.subject.runtime.can_time:  # then dense is what the table says
-            limit = ratio * predictor.predict_ms(job.subject.network.widths)
         return Budget(name, latency_ops(job.subject.network, predictor), limit, predictor.constant_ms)
     if name == "params":
         return Budget(name, parameter_ops(job.subject.network, job.subject.parameters), limit)
@@ -228,11 +234,18 @@ def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> G
     return Group(name, widths, tuple(float(lost[width - choice]) for choice in widths))
 
 
-def _refuse(goal: Goal, budget: Budget, solution: Solution) -> None:
-    reached = solution.spent[budget.name]
-    raise TargetError(
+def _check_reachable(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> None:
+    """Raises TargetError before anything is tried where even the narrowest widths cost too much."""
+    budget = _budget(job, goal, predictor, ratio)
+    least = budget.spent({name: choices[0] for name, choices in job.subject.choices.items()})
+    if least > budget.limit:
+        raise _out_of_reach(goal, budget, least)
+
+
+def _out_of_reach(goal: Goal, budget: Budget, reached: float) -> TargetError:
+    return TargetError(
         f"the target {goal.target} is out of reach",
-        where=f"narrowest that the moves reach: {format_percent(reached / goal.dense)} of the dense {budget.name}",
+        where=f"the best that can be reached: {format_percent(reached / goal.dense)} of the dense {budget.name}",
         effect="no network was written",
         fix="raise the target, or free channels with a smaller --min-width, fewer --exclude or a finer --multiple",
     )

@@ -86,13 +86,13 @@ def predictor_for(
     return predictor.calibrate([(subject.network.widths, dense_ms), *known])
 
 
-def calibrated(job: Job, table: LatencyTable, dense_ms: float) -> Predictor:
-    """A predictor of this network whose dense latency is ``dense_ms``.
+def calibrated(job: Job, table: LatencyTable, dense_ms: float | None) -> Predictor:
+    """A predictor of this network whose dense latency is ``dense_ms``; None where the device is not here.
 
     What calibrates is measured once per run and kept in it, so that the search is the same after a kill.
     """
     subject = job.subject
-    if not subject.runtime.can_time:
+    if dense_ms is None:
         return Predictor(table, subject.network.layers)
 
     def measure() -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ class Candidate:
         id: its name within the run, such as "milestone-3".
         milestone: which step towards the target, from 0 (the dense network).
         widths: channels that every group keeps.
-        predicted_ms: what the predictor said.
+        predicted_ms: what the predictor said; None where nothing was predicted.
         macs, parameters, activation_bytes: its cost by counting.
         measured_ms: median latency; None where the device is not here.
         dense_ms: the dense network's, timed by turns with it.
@@ -80,7 +80,7 @@ class Candidate:
     id: str
     milestone: int
     widths: Mapping[str, int]
-    predicted_ms: float
+    predicted_ms: float | None
     macs: int
     parameters: int
     activation_bytes: int
