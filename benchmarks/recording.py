@@ -19,8 +19,10 @@ PACKAGES = ("hwprune", "torch", "torchvision", "onnx", "onnxruntime", "openvino"
 
 def fingerprint(device: str = "cpu") -> dict[str, Any]:
     """Hardware, versions and date that figures belong to."""
+    hardware = resolve(device).fingerprint()
+    hardware["os"] = platform.system()  # a kernel's build number says nothing of a latency
     return {
-        "device": resolve(device).fingerprint(),
+        "device": hardware,
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := version_of(name))},
         "date": datetime.now(UTC).date().isoformat(),
