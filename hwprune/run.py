@@ -15,15 +15,30 @@ log.txt             what happened when
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hwprune.errors import RunError, StorageError
+from hwprune.errors import RunError, StorageError, listed
 from hwprune.files import write_atomically
 
 SCHEMA = 1
+# All that a run makes but run.json, which is replaced last: until then there is a run here.
+CONTENT = (
+    "plan.json",
+    "certificate.json",
+    "model.safetensors",
+    "finetune.safetensors",
+    "importance-*.safetensors",
+    "model.onnx",
+    "dense.onnx",
+    "ledger.parquet",
+    "log.txt",
+    "candidates/*",
+    "engines",
+)
 
 
 class Run:
@@ -36,30 +51,42 @@ class Run:
     def create(
         cls, path: Path, settings: Mapping[str, Any], *, origin: Mapping[str, Any] | None = None, force: bool = False
     ) -> Run:
-        """A new directory; an old run is only replaced with ``force``.
+        """A new directory; an old run is only replaced with ``force``, and files that are no run's never are.
 
         ``origin`` says where model and data come from, for a resume in another process.
 
         Raises:
-            RunError: there is a run already.
+            RunError: there is a run already, or there are other files of the same names.
             StorageError: the place cannot be written.
         """
-        if (path / "run.json").exists() and not force:
-            raise RunError(
-                f"there is a run in {path} already",
-                effect="it was left as it is",
-                fix=f"go on with `hwprune prune --resume {path}`, choose another folder, or pass --force to replace it",
-            )
+        cls.check_free(path, force=force)
         try:
             (path / "candidates").mkdir(parents=True, exist_ok=True)
-            for pattern in ("*.json", "*.safetensors", "*.onnx", "ledger.parquet", "log.txt"):
-                for old in path.glob(pattern):
-                    old.unlink()
+            for old in _content(path):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
         except OSError as error:
             raise StorageError(path, error=error) from error
         run = cls(path, {"schema": SCHEMA, "settings": dict(settings), "origin": dict(origin or {}), "stages": {}})
         run.save()
         return run
+
+    @classmethod
+    def check_free(cls, path: Path, *, force: bool = False) -> None:
+        """Raises RunError unless `create` may put a run there; writes nothing."""
+        if (path / "run.json").exists():
+            if force:
+                return
+            raise RunError(
+                f"there is a run in {path} already",
+                effect="it was left as it is",
+                fix=f"go on with `hwprune prune --resume {path}`, choose another folder, or pass --force to replace it",
+            )
+        if others := [file.name for file in _content(path) if file.is_file()]:
+            raise RunError(
+                f"{path} holds {listed(others)}, but it is no run",
+                effect="nothing was written there: a run has files of the same names",
+                fix="choose another folder",
+            )
 
     @classmethod
     def resume(cls, path: Path) -> Run:
@@ -75,8 +102,12 @@ class Run:
             raise RunError(f"there is no run in {path}", fix="pass the folder that `hwprune prune` printed") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged", where=str(error), fix="start a new run in another folder") from error
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA or "settings" not in document:
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise RunError(f"{file} is not of schema {SCHEMA}", fix="use the version of hwprune that made it")
+        if not all(isinstance(document.get(name), dict) for name in ("settings", "origin", "stages")):
+            raise RunError(
+                f"{file} is damaged", where="parts of it are missing", fix="start a new run in another folder"
+            )
         return cls(path, document)
 
     @property
@@ -126,3 +157,7 @@ class Run:
                 file.write(f"{stamp} {line}\n")
         except OSError as error:
             raise StorageError(self.path / "log.txt", error=error) from error
+
+
+def _content(path: Path) -> list[Path]:
+    return [found for pattern in CONTENT for found in sorted(path.glob(pattern))]
