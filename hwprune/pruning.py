@@ -10,11 +10,13 @@ from typing import Any
 
 from torch import nn
 
+from hwprune.cost.normalisation import MEASURED
 from hwprune.cost.work import Work
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
 from hwprune.errors import EngineError
+from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.finish import certified, recovered, written
 from hwprune.loop.job import Job
@@ -30,8 +32,6 @@ from hwprune.runtimes.select import spec_for
 from hwprune.target import Target
 from hwprune.validation.certify import Certificate
 from hwprune.validation.ledger import Candidate
-
-MEASURED = ("latency", "memory-measured")  # normalisations that need a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +90,18 @@ def prune(
     """
     base = asdict(settings or Settings(target))
     asked = Settings.from_json({**base, "target": target, "device": device})
-    check_fits(data, model)
-    run = Run.create(Path(out), asked.as_json(), origin={"model": model_reference}, force=force)
-    return go_on(model, data, asked, run, table=table, model_reference=model_reference, reporter=reporter)
+    file = Path(table) if table is not None else table_path(asked)
+    subject = Subject(model, data.input_shape, asked, Path(out), reporter or Silent(), model_reference)
+    return begun(subject, data, file, origin={"model": model_reference}, force=force)
+
+
+def begun(subject: Subject, data: Data, table: Path, *, origin: Mapping[str, Any], force: bool) -> Result:
+    """A new run in the subject's folder; nothing is written there before all that can be checked is."""
+    Run.check_free(subject.folder, force=force)
+    subject.reporter.stage("checking the network, the data and the device")
+    check_all(subject, data, table)
+    run = Run.create(subject.folder, subject.settings.as_json(), origin=origin, force=force)
+    return _all_of(Job(subject, data, run, table))
 
 
 def go_on(
@@ -108,10 +117,17 @@ def go_on(
     """Do what is left of a run; every finished step is taken from its directory."""
     file = Path(table) if table is not None else table_path(settings)
     subject = Subject(model, data.input_shape, settings, run.path, reporter or Silent(), model_reference)
-    job = Job(subject, data, run, file)
+    check_fits(data, model)
+    return _all_of(Job(subject, data, run, file))
+
+
+def _all_of(job: Job) -> Result:
+    subject, settings, data, run = job.subject, job.settings, job.data, job.run
     job.reporter.stage("the dense network")
     accuracy = {
-        "dense": run.once("dense", lambda: asdict(evaluate(model, data.validation, device=subject.trainer)))["top1"]
+        "dense": run.once("dense", lambda: asdict(evaluate(subject.model, data.validation, device=subject.trainer)))[
+            "top1"
+        ]
     }
     dense = dense_candidate(job)
     if not dense.engines[0].ok:
@@ -119,7 +135,7 @@ def go_on(
     goal = goal_of(job, dense.dense_ms) if dense.dense_ms is not None or not _wants_latency(settings) else None
     predictor = None
     if "target" not in run.stages and (_wants_latency(settings) or settings.normalisation in MEASURED):
-        predictor = calibrated(job, measured_table(subject, file), dense.dense_ms)
+        predictor = calibrated(job, measured_table(subject, job.table), dense.dense_ms)
     if goal is None:  # the device is not here: the table says what the dense network takes
         goal = goal_of(job, predictor.predict_ms(subject.network.widths) if predictor is not None else 1.0)
     plan, _ = search_down(job, goal, predictor)

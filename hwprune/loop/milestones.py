@@ -63,14 +63,15 @@ def goal_of(job: Job, dense_ms: float | None) -> Goal:
     """
     target = Target.parse(job.settings.target)
     if target.quantity != "latency":
-        dense = float(_counted(job.subject.work(), target))
+        dense = float(amount_of(job.subject.work(), target))
         return Goal(target, target.ratio(dense), dense, False)
     if dense_ms is None:
         raise TargetError("a latency target needs the dense network's latency")
     return Goal(target, target.ratio(dense_ms), dense_ms, job.subject.runtime.can_time)
 
 
-def _counted(work: Work, target: Target) -> int:
+def amount_of(work: Work, target: Target) -> int:
+    """What a target that is not a latency bounds."""
     return {"macs": work.macs, "params": work.parameters, "memory": work.activation_elements}[target.quantity]
 
 
@@ -143,7 +144,7 @@ def _approach(job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, rat
             f"no candidate was measured at {goal.target}",
             where=f"best of {len(tries)}: {format_percent(best)} of the dense latency",
             effect=f"all candidates are in {job.run.path / 'ledger.parquet'}",
-            fix="raise the target or --tries; `hwprune prune --resume` goes on from here",
+            fix="prune again with a higher target or more --tries; the latency table is kept, so that takes less time",
         )
     return max(met, key=lambda c: c.ratio or 0.0).id
 
@@ -156,22 +157,24 @@ def _correction(candidate: Candidate, predicted_ms: float | None, goal: Goal, fa
 
 
 def _tell(job: Job, candidate: Candidate, goal: Goal) -> None:
-    counted = job.subject.work(candidate.widths)
-    parts = [f"{format_percent(counted.macs / job.subject.work().macs)} of the MACs"]
+    cost = job.subject.work(candidate.widths)
+    parts = [f"{format_percent(cost.macs / job.subject.work().macs)} of the MACs"]
     if goal.target.quantity == "latency" and candidate.predicted_ms is not None:
         parts.append(f"latency predicted {format_percent(candidate.predicted_ms / goal.dense)}")
     elif goal.target.quantity != "latency":
-        parts.append(f"{goal.target.quantity} {format_percent(_counted(counted, goal.target) / goal.dense)}")
+        parts.append(f"{goal.target.quantity} {format_percent(amount_of(cost, goal.target) / goal.dense)}")
     measured = "latency not measured" if candidate.ratio is None else f"measured {format_percent(candidate.ratio)}"
     job.reporter.note(f"{candidate.id}: {', '.join([*parts, measured])}")
 
 
+def check_importance(name: str) -> None:
+    """Raises HwpruneError for a name that no criterion has."""
+    if name not in CRITERIA:
+        raise HwpruneError(f"unknown importance {name!r}", fix=f"choose one of {', '.join(sorted(CRITERIA))}")
+
+
 def importance(job: Job, plan: Plan, milestone: int) -> Scores:
     """Importance of the channels that ``plan`` still keeps, judged in the network that it has made."""
-    if job.settings.importance not in CRITERIA:
-        raise HwpruneError(
-            f"unknown importance {job.settings.importance!r}", fix=f"choose one of {', '.join(sorted(CRITERIA))}"
-        )
     criterion = CRITERIA[job.settings.importance]
     file = job.run.path / f"importance-{milestone}.safetensors"
     if file.exists():

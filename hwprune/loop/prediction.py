@@ -27,8 +27,8 @@ def measured_table(subject: Subject, path: Path) -> LatencyTable:
         ProfileError: the table was measured on another device.
         NotMeasuredError: the device is not here and its table lacks layers of this network.
     """
-    layers = wanted_layers(subject.network.layers, subject.choices)
     if subject.runtime.can_time:
+        layers = wanted_layers(subject.network.layers, subject.choices)
         subject.reporter.stage(f"measuring layers on {subject.spec.device} with {subject.spec.name}")
         return profile(
             layers,
@@ -38,6 +38,11 @@ def measured_table(subject: Subject, path: Path) -> LatencyTable:
             seed=subject.settings.seed,
             on_progress=subject.reporter.advance,
         )
+    return stored_table(subject, path)
+
+
+def stored_table(subject: Subject, path: Path) -> LatencyTable:
+    """The table of a device that is not here. Errors are those of `measured_table`."""
     if not path.exists():
         raise DeviceError(
             f"there is no latency table for {subject.spec.device} and the device is not in this machine",
@@ -48,7 +53,7 @@ def measured_table(subject: Subject, path: Path) -> LatencyTable:
         )
     table = LatencyTable.load(path)
     _check_device(subject, table, path)
-    for layer in layers:
+    for layer in wanted_layers(subject.network.layers, subject.choices):
         table.lookup(layer)
     return table
 

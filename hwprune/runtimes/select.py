@@ -91,8 +91,12 @@ class RuntimeSpec:
 
 
 def spec_for(device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1) -> RuntimeSpec:
-    """The spec of ``name``, or of the device's default among what is installed; precision defaults to "fp32"."""
-    chosen = name or next(candidate for candidate in DEFAULTS[device.kind] if _installed(RUNTIMES[candidate]))
+    """The spec of ``name``, or of the device's default among what is installed; precision defaults to "fp32".
+
+    A card that is not here has one runtime that can build for it, installed or not.
+    """
+    usual = DEFAULTS[device.kind] if device.here else ("tensorrt_rtx",)
+    chosen = name or next((known for known in usual if _installed(RUNTIMES[known])), usual[-1])
     return RuntimeSpec(chosen, device.name, precision or "fp32", threads)
 
 

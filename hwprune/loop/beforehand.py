@@ -1,0 +1,42 @@
+"""What can be known to go wrong before a run begins, so that it does not go wrong in the middle of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwprune.cost.normalisation import MEASURED
+from hwprune.data.batches import Data
+from hwprune.data.fits import check_fits
+from hwprune.device import resolve
+from hwprune.latency.profiler import open_table
+from hwprune.loop.milestones import amount_of, check_importance
+from hwprune.loop.prediction import stored_table
+from hwprune.loop.subject import Subject
+from hwprune.target import Target
+
+
+def check_all(subject: Subject, data: Data, table: Path) -> None:
+    """Look at everything that the run will need; writes nothing.
+
+    Raises:
+        DataError: network and data do not go together.
+        ModelError, NumericsError, TargetError: the network cannot be pruned, or not to this target.
+        DeviceError, EngineError, MissingPackageError: the runtime cannot be used.
+        ProfileError: the latency table cannot be used.
+    """
+    settings = subject.settings
+    check_fits(data, subject.model)
+    check_importance(settings.importance)
+    target = Target.parse(settings.target)
+    if target.relative:
+        target.ratio(1.0)
+    for spec in (subject.spec, *subject.validators):
+        spec.open()
+    dense = subject.work()
+    if target.quantity != "latency":
+        target.ratio(float(amount_of(dense, target)))
+    if target.quantity == "latency" or settings.normalisation in MEASURED:
+        if subject.runtime.can_time:
+            open_table(subject.runtime, table, resolve(subject.spec.device))
+        else:
+            stored_table(subject, table)
