@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
+from hwprune.cli import show
 from hwprune.cli.certifying import certify
 from hwprune.cli.doctor import doctor
 from hwprune.cli.inspecting import inspect
@@ -18,6 +22,7 @@ from hwprune.cli.quickstart import quickstart
 from hwprune.cli.validating import validate
 from hwprune.errors import HwpruneError, StorageError
 
+P = ParamSpec("P")
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 app = typer.Typer(
@@ -27,31 +32,40 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _interruptible(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, after whose Ctrl-C people are told how to go on."""
+
+    @wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as stop:  # caught here, since typer ends silently on it
+            how = str(stop) or "what was measured is kept: the same command goes on"
+            show.ERR.print(f"[bold]stopped[/]  {escape(how)}", soft_wrap=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
 for command in (quickstart, prune, profile, inspect, validate, certify, doctor):
-    app.command()(command)
+    app.command()(_interruptible(command))
 
 
 def main() -> None:
     """Run a command; errors of hwprune are shown as they are worded, with their exit code and no traceback."""
-    console = Console(stderr=True, highlight=False)
     warnings.simplefilter("ignore")  # of other libraries; hwprune's own are values on its results
     try:
         app(standalone_mode=True)
     except HwpruneError as error:
-        console.print(f"[bold red]error[/] {_escaped(error)}", soft_wrap=True)
+        show.ERR.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        console.print(f"[bold red]error[/] {_escaped(StorageError(error.filename, error=error))}", soft_wrap=True)
+        show.ERR.print(f"[bold red]error[/] {escape(str(StorageError(error.filename, error=error)))}", soft_wrap=True)
         sys.exit(StorageError.exit_code)
-    except KeyboardInterrupt:
-        console.print("[bold]stopped[/]  what was measured and trained is kept; --resume RUN goes on")
-        sys.exit(INTERRUPTED)
-
-
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", "\\[")
 
 
 if __name__ == "__main__":
