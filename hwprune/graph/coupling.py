@@ -15,6 +15,7 @@ from hwprune.errors import ModelError, UnknownOpError
 from hwprune.graph.call import Call, Rule
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.lowering import lower
+from hwprune.graph.mixing import convolve, multiply_matrices
 from hwprune.graph.network import ChannelGroup, Consumer, Network, Padding, Slot
 from hwprune.graph.rules import RULES, pin_all
 from hwprune.graph.trace import Trace, trace
@@ -151,6 +152,7 @@ class _Coupling:
             group_of[group.numbers] = position
         names = [group.name for group in groups]
         layers, sizes = lower(self.record, self.flow.labels, self._numbers, group_of, names)
+        consumers, unwatched = self._consumers(model)
         digest = hashlib.sha256()
         for group in groups:
             digest.update(f"{group.name} {group.width} {group.pinned is None}\n".encode())
@@ -160,7 +162,8 @@ class _Coupling:
             groups=groups,
             layers=layers,
             parameter_dims=sizes,
-            consumers=self._consumers(model),
+            consumers=consumers,
+            unwatched=unwatched,
             paddings=tuple(Padding(m, self._numbers(a), self._numbers(b)) for m, a, b in self.flow.pads),
             trace=self.record,
             channel_of={
@@ -226,17 +229,21 @@ class _Coupling:
             groups.append(ChannelGroup(name, len(roots), slots, reason, numbers))
         return tuple(groups)
 
-    def _consumers(self, model: nn.Module) -> tuple[Consumer, ...]:
+    def _consumers(self, model: nn.Module) -> tuple[tuple[Consumer, ...], tuple[str, ...]]:
+        """Modules whose inputs an importance can watch, and calls that sum over channels outside of such modules."""
         modules = dict(model.named_modules())
         found: dict[str, Consumer] = {}
+        unwatched: dict[str, None] = {}
         for op in self.record.ops:
-            module = modules.get(op.module)
-            if op.module in found or not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            is_conv = RULES.get(op.name) is convolve
+            if not is_conv and RULES.get(op.name) is not multiply_matrices:
                 continue
-            dims = self.flow.labels[op.inputs[0].number]
-            # A linear layer's first operator may be a reshape or transpose; its channels are the weight's.
-            weight = self.flow.labels[self.record.parameters[f"{op.module}.weight"].number]
-            labels = weight[1] if isinstance(module, nn.Linear) else dims[1]
-            if labels is not None:
-                found[op.module] = Consumer(op.module, self._numbers(labels))
-        return tuple(consumer for consumer in found.values() if (consumer.channel_of >= 0).any())
+            x = op.inputs[0] if is_conv else op.inputs[-2]
+            labels = self.flow.labels.get(x.number, (None,) * len(x.shape))[1 if is_conv else -1]
+            if labels is None or not (numbers := self._numbers(labels)).max(initial=-1) >= 0:
+                continue
+            if isinstance(modules.get(op.module), nn.Linear | nn.modules.conv._ConvNd):
+                found[op.module] = Consumer(op.module, numbers)
+            else:
+                unwatched[str(op)] = None
+        return tuple(found.values()), tuple(unwatched)

@@ -93,6 +93,7 @@ class Network:
         layers: every operator that costs time, in order.
         parameter_dims: size of every parameter and buffer dimension as a function of the widths.
         consumers: see `Consumer`; for importances that watch inputs.
+        unwatched: calls that sum over prunable channels outside of a convolution or linear module, as text.
         paddings: see `Padding`.
         trace: the recorded forward pass.
         channel_of: per parameter (or buffer) and dimension the coupled channel's number at every index, -1 where it
@@ -105,6 +106,7 @@ class Network:
     layers: tuple[NetworkLayer, ...]
     parameter_dims: Mapping[str, tuple[WidthOf, ...]]
     consumers: tuple[Consumer, ...]
+    unwatched: tuple[str, ...]
     paddings: tuple[Padding, ...]
     trace: Trace = field(repr=False)
     channel_of: Mapping[str, tuple[Labels | None, ...]] = field(repr=False)

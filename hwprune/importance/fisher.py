@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import DataError
+from hwprune.errors import DataError, ModelError, listed
 from hwprune.graph.network import Consumer, Network
 from hwprune.importance.criterion import Batches, Loss, Scores, by_group
 from hwprune.modes import device_of, evaluating
@@ -110,6 +110,13 @@ class Fisher:
         Memory: that of a training step. Activations are not copied, only held until their gradient comes, and what is
         added is one product of a layer's size at a time and one (samples, coupled channels) table.
         """
+        if network.unwatched:
+            raise ModelError(
+                "Fisher information cannot see every layer that reads these channels",
+                where=listed(network.unwatched, most=3),
+                effect="channels that only those layers read would look unimportant",
+                fix="make them nn.Linear or convolution modules, exclude their module, or use another importance",
+            )
         device = device_of(model)
         gradients = _Gradients(sum(group.width for group in network.groups), device)
         total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0

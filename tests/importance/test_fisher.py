@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import DataError, NumericsError
+from hwprune.errors import DataError, ModelError, NumericsError
 from hwprune.graph.coupling import analyze
 from hwprune.graph.network import Network
 from hwprune.graph.surgery import cut
@@ -140,3 +140,20 @@ def test_activations_are_held_and_not_copied() -> None:
     (given,) = gradients.watch(consumer)(model.grouped, (x,))
 
     assert given.data_ptr() == x.data_ptr()
+
+
+def test_a_layer_that_cannot_be_watched_is_refused_and_not_overlooked() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.weight = nn.Conv2d(3, 8, 1), nn.Parameter(torch.randn(5, 8, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(self.stem(x), self.weight).mean((2, 3))
+
+    model = Functional()
+    network = analyze(model, torch.randn(1, 3, 4, 4))
+
+    assert network.widths == {"stem": 8}
+    with pytest.raises(ModelError, match="cannot see"):
+        Fisher().scores(model, network, [(torch.randn(2, 3, 4, 4), torch.tensor([0, 1]))], cross_entropy)
