@@ -16,11 +16,12 @@ from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
 from hwprune.errors import EngineError
+from hwprune.latency.predictor import Predictor
 from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.finish import certified, recovered, written
 from hwprune.loop.job import Job
-from hwprune.loop.milestones import goal_of, search_down
+from hwprune.loop.milestones import Goal, goal_of, search_down
 from hwprune.loop.prediction import calibrated, measured_table
 from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
@@ -122,22 +123,14 @@ def go_on(
 
 
 def _all_of(job: Job) -> Result:
-    subject, settings, data, run = job.subject, job.settings, job.data, job.run
+    subject, data, run = job.subject, job.data, job.run
     job.reporter.stage("the dense network")
-    accuracy = {
-        "dense": run.once("dense", lambda: asdict(evaluate(subject.model, data.validation, device=subject.trainer)))[
-            "top1"
-        ]
-    }
+    found = run.once("dense", lambda: asdict(evaluate(subject.model, data.validation, device=subject.trainer)))
+    accuracy = {"dense": found["top1"]}
     dense = dense_candidate(job)
     if not dense.engines[0].ok:
         raise EngineError("the dense network's engine cannot be built", where=dense.engines[0].error)
-    goal = goal_of(job, dense.dense_ms) if dense.dense_ms is not None or not _wants_latency(settings) else None
-    predictor = None
-    if "target" not in run.stages and (_wants_latency(settings) or settings.normalisation in MEASURED):
-        predictor = calibrated(job, measured_table(subject, job.table), dense.dense_ms)
-    if goal is None:  # the device is not here: the table says what the dense network takes
-        goal = goal_of(job, predictor.predict_ms(subject.network.widths) if predictor is not None else 1.0)
+    goal, predictor = _goal(job, dense.dense_ms)
     plan, _ = search_down(job, goal, predictor)
     small, found = recovered(job, plan)
     certificate = certified(job, small, plan, written(job, small, plan))
@@ -168,8 +161,21 @@ def table_path(settings: Settings) -> Path:
     return home / f"{device.slug}-{spec.name}-{spec.open().precision}-{settings.threads}thread.parquet"
 
 
-def _wants_latency(settings: Settings) -> bool:
-    return Target.parse(settings.target).quantity == "latency"
+def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, Predictor | None]:
+    """The goal, and the predictor that the search needs; None once the search is done, or where it needs none.
+
+    A target that is not below the dense latency is refused before anything else is measured. Where the device is not
+    here (``dense_ms`` is None), the table says what the dense network takes.
+    """
+    subject, run = job.subject, job.run
+    latency = Target.parse(job.settings.target).quantity == "latency"
+    goal = goal_of(job, dense_ms) if dense_ms is not None or not latency else None
+    predictor = None
+    if "target" not in run.stages and (latency or job.settings.normalisation in MEASURED):
+        predictor = calibrated(job, measured_table(subject, job.table), dense_ms)
+        if goal is None:
+            run.keep("predicted dense latency", predictor.predict_ms(subject.network.widths))
+    return goal or goal_of(job, run.kept("predicted dense latency")), predictor
 
 
 def _summary(result: Result) -> dict[str, Any]:
