@@ -75,8 +75,11 @@ def multiply_matrices(call: Call) -> list[Dims]:
 
 
 def normalise(call: Call) -> list[Dims]:
-    """Batch norm: weight, bias and statistics go with the channel."""
+    """Batch norm: weight, bias and statistics go with the channel; in training mode it averages over all else."""
     channels = call.first[1] if call.rank > 1 else None
+    for axis, labels in enumerate(call.first):
+        if axis != 1:
+            call.pin(labels, "is averaged over by a batch norm")
     for value in call.op.inputs[1:]:
         if len(value.shape) == 1 and value.shape[0] == call.op.inputs[0].shape[1]:
             call.unite(channels, call.dims(value)[0])

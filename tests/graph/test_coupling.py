@@ -81,6 +81,20 @@ def test_what_needs_every_channel_pins_them_and_says_why(operation, reason: str 
     assert reason is None or reason in reasons
 
 
+def test_inputs_of_a_convolution_with_standardised_weights_stay() -> None:
+    class Standardised(nn.Conv2d):
+        """Weights normalised over their inputs on the way, as in normaliser-free networks."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = self.weight.reshape(1, self.out_channels, -1)
+            weight = nn.functional.batch_norm(rows, None, None, training=True).reshape_as(self.weight)
+            return nn.functional.conv2d(x, weight, self.bias)
+
+    network = analyze(nn.Sequential(nn.Conv2d(3, 8, 1), Standardised(8, 6, 1), nn.Conv2d(6, 2, 1)), X)
+
+    assert network.widths == {"1": 6}
+
+
 def test_an_unknown_op_is_pinned_or_refused_and_never_passed() -> None:
     model = Between(lambda t: torch.special.bessel_j0(t))
 
