@@ -20,7 +20,7 @@ from hwprune.latency.eager import module_of
 from hwprune.latency.onnx_ops import Graph, add_layer
 from hwprune.layer import Layer
 
-MOST_IMAGE_CHANNELS: Final = 4  # a layer with fewer reads the network's own input, which no layer has laid out
+MOST_IMAGE_CHANNELS: Final = 3  # a layer with no more reads the network's own input, which no layer has laid out
 UNFRAMED: Final = frozenset({"native_layer_norm", "layer_norm", "softmax", "_softmax"})  # these work on tokens
 
 REFERENCE: Final = Layer(
