@@ -129,7 +129,12 @@ def _all_of(job: Job) -> Result:
     accuracy = {"dense": found["top1"]}
     dense = dense_candidate(job)
     if not dense.engines[0].ok:
-        raise EngineError("the dense network's engine cannot be built", where=dense.engines[0].error)
+        raise EngineError(
+            "the dense network's engine cannot be built",
+            where=dense.engines[0].error,
+            effect="nothing can be compared with it",
+            fix="choose another --runtime or --precision, or a longer --engine-timeout",
+        )
     goal, predictor = _goal(job, dense.dense_ms)
     plan, _ = search_down(job, goal, predictor)
     small, found = recovered(job, plan)

@@ -47,7 +47,7 @@ def inspect(
     pinned = [(g.name, str(g.width), _short(g.members), g.pinned or "") for g in network.groups if g.pinned]
     show.table("pinned", ("group", "width", "modules", "why it stays"), pinned)
     show.line(
-        f"{format_count(total.macs)}MACs, {format_count(total.parameters)} parameters, "
+        f"{format_count(total.macs)} MACs, {format_count(total.parameters)} parameters, "
         f"{format_count(total.activation_elements)} activation elements (convolution outputs) at input {shape}"
     )
 

@@ -52,9 +52,11 @@ def profile(
     )
     path = table or table_path(settings)
     with show.progress() as bars, tempfile.TemporaryDirectory(prefix="hwprune-profile-") as folder:
-        for number, name in enumerate(model or DEFAULT_MODELS):
-            place = Path(folder) / str(number)
-            subject = Subject(load_model(name), describe_inputs(name), settings, place, bars, name)
+        subjects = [  # all of them first: a name that is wrong shall not show after hours
+            Subject(load_model(name), describe_inputs(name), settings, Path(folder) / str(number), bars, name)
+            for number, name in enumerate(model or DEFAULT_MODELS)
+        ]
+        for subject in subjects:
             measured_table(subject, path)
             if check:
                 checked(subject, path, calibration=settings.calibration, count=check)

@@ -30,22 +30,27 @@ def validate(
     spec = spec_for(
         resolve(device or settings.device), chosen, precision=precision or settings.precision, threads=settings.threads
     )
+    files = {"dense": run / "dense.onnx", "pruned": run / "model.onnx"}
+    for file in files.values():
+        if not file.exists():
+            raise RunError(f"{file} is not there: the run is not finished", fix=f"hwprune prune --resume {run}")
     reports: dict[str, EngineReport] = {}
     with show.progress() as bars:
-        for name in ("dense", "model"):
-            file = run / f"{name}.onnx"
-            if not file.exists():
-                raise RunError(f"{file} is not there: the run is not finished", fix=f"hwprune prune --resume {run}")
-            bars.stage(f"building {name}.onnx with {spec.name} for {spec.device}")
-            out = run / "engines" / f"{name}-{spec.name}-{spec.device}-{spec.precision}.engine"
-            reports["pruned" if name == "model" else name] = build_engine(file, spec, out=out)
+        for name, file in files.items():
+            bars.stage(f"building {file.name} with {spec.name} for {spec.device}")
+            out = run / "engines" / f"{file.stem}-{spec.name}-{spec.device}-{spec.precision}.engine"
+            reports[name] = build_engine(file, spec, out=out)
     if as_json:
         show.as_json({name: report.as_dict() for name, report in reports.items()})
     else:
         show.table(f"engines of {run}", ("network", "engine", "built in", "size", "memory", "latency"), _rows(reports))
     failed = [f"{name}: {report.error}" for name, report in reports.items() if not report.ok]
     if failed:
-        raise EngineError("an engine could not be built", where="; ".join(failed))
+        raise EngineError(
+            "an engine could not be built",
+            where="; ".join(failed),
+            fix="choose another --runtime or --precision; `hwprune doctor` says what is here",
+        )
 
 
 def _rows(reports: dict[str, EngineReport]) -> list[tuple[str, ...]]:

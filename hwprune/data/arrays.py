@@ -136,7 +136,10 @@ def split(images: Images, loading: Loading) -> tuple[Images, Images]:
     order = torch.randperm(count, generator=generator_for(loading.seed, 0, 1))
     held = round(count * loading.holdout)
     if not 0 < held < count:
-        raise DataError(f"{count} images cannot be split with a holdout of {loading.holdout}")
+        raise DataError(
+            f"{count} images cannot be split with a holdout of {loading.holdout}",
+            fix="pass more images, or x_train, y_train, x_test and y_test in one file",
+        )
     return images.at(order[held:].sort().values), images.at(order[:held].sort().values)
 
 
@@ -188,7 +191,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             return dict(content)
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:  # TypeError: npy
-        raise DataError(f"not a readable npz file: {error}", where=path) from None
+        raise DataError(
+            f"not a readable npz file: {str(error).partition('. ')[0]}",
+            where=path,
+            fix="write it with numpy.savez, without object arrays",
+        ) from None
 
 
 def _only_images(content: dict[str, np.ndarray], path: Path) -> Images:
@@ -216,5 +223,5 @@ def _images(images: np.ndarray, labels: np.ndarray, *, where: object) -> Images:
     elif labels.min() < 0:
         wrong = f"label {labels.min()} is negative"
     if wrong:
-        raise DataError(wrong, where=where)
+        raise DataError(wrong, where=where, fix="write the arrays again in that form with numpy.savez")
     return Images(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))

@@ -82,4 +82,4 @@ def _check_options(loading: Loading) -> None:
     }
     for name, bad in wrong.items():
         if bad:
-            raise DataError(f"{name} cannot be {getattr(loading, name)}")
+            raise DataError(f"{name} cannot be {getattr(loading, name)}", fix=f"choose another {name}")

@@ -66,7 +66,7 @@ def _check(job: Job, small: nn.Module, plan: Plan) -> dict[str, Any]:
 def written(job: Job, small: nn.Module, plan: Plan) -> Path:
     """``plan.json``, ``model.safetensors``, ``model.onnx`` and the engines of the network as it will be deployed."""
     plan.save(job.run.path / "plan.json")
-    facts = {"format": "pt", "model": job.subject.reference}
+    facts = {"format": "pt"}  # one entry only: several change their order from save to save
     write_safetensors(job.run.path / "model.safetensors", small.state_dict(), facts)
     write_atomically(job.run.path / "model.onnx", job.subject.onnx(small))
     return job.run.path / "model.onnx"

@@ -34,7 +34,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights file cannot be read: {error}", where=path) from None
+        raise ModelError(
+            f"the weights file cannot be read: {error}",
+            where=path,
+            fix="restore the file, or write it again with safetensors.torch.save_file",
+        ) from None
     return tensors
 
 

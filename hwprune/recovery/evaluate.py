@@ -58,7 +58,7 @@ def evaluate(model: nn.Module, batches: Batches, *, device: torch.device | str |
             loss += float(functional.cross_entropy(outputs, labels, reduction="sum"))
             count += len(labels)
     if not count:
-        raise DataError("there are no images to evaluate on")
+        raise DataError("there are no images to evaluate on", fix="pass data with validation images")
     return Evaluation(top1 / count, top5 / count, loss / count, count)
 
 
@@ -67,7 +67,10 @@ def classify(model: nn.Module, inputs: Tensor) -> Tensor:
     outputs = model(inputs)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         kind = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ModelError(f"the network returns {kind}, wanted is one tensor (n, classes)")
+        raise ModelError(
+            f"the network returns {kind}, wanted is one tensor (n, classes)",
+            fix="wrap it in a module that returns the logits only",
+        )
     return outputs.float()
 
 

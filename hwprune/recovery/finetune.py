@@ -134,7 +134,7 @@ class _Training:
             if on_progress is not None:
                 on_progress(self.progress(number, None, step + 1))
         if not losses:
-            raise DataError("there is nothing to train on", where=self.data.name)
+            raise DataError("there is nothing to train on", where=self.data.name, fix="pass data with training images")
         _check_losses(losses, number, first, good)
         check_finite(self.model.state_dict(), where=f"after epoch {number + 1}; {good}")
         return float(torch.stack(losses).mean())

@@ -68,7 +68,9 @@ class Recipe:
         }
         for name, bad in wrong.items():
             if bad:
-                raise HwpruneError(f"{name} of the fine-tuning cannot be {getattr(self, name)}")
+                raise HwpruneError(
+                    f"{name} of the fine-tuning cannot be {getattr(self, name)}", fix=f"choose another {name}"
+                )
 
     def steps(self, per_epoch: int) -> int:
         """All steps of the training."""
