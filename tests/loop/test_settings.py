@@ -1,0 +1,53 @@
+"""Settings as plain values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwprune.cost.normalisation import NORMALISATIONS
+from hwprune.errors import HwpruneError, RunError
+from hwprune.loop.settings import Settings
+from hwprune.recovery.recipe import Recipe
+
+_NAMES = st.lists(st.text(max_size=5), max_size=3).map(tuple)
+_COUNTS = st.integers(1, 1000)
+_RECIPES = st.builds(
+    Recipe, epochs=st.integers(0, 500), lr=st.floats(1e-6, 1.0), distill=st.floats(0, 1), max_steps=st.none() | _COUNTS
+)
+_SETTINGS = st.builds(
+    Settings,
+    target=st.text(),
+    runtime=st.none() | st.just("pytorch"),
+    normalisation=st.sampled_from(NORMALISATIONS),
+    threads=_COUNTS,
+    exclude=_NAMES,
+    engines=_NAMES,
+    engine_timeout_s=st.floats(1, 1e4),
+    recipe=_RECIPES,
+    seed=st.integers(0, 2**31),
+)
+
+
+@given(_SETTINGS)
+def test_settings_come_back_from_json(settings: Settings) -> None:
+    assert Settings.from_json(json.loads(json.dumps(settings.as_json()))) == settings
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"milestones": -1}, {"normalisation": "luck"}, {"tries": 0}])
+def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(HwpruneError, match=str(next(iter(wrong)))):
+        Settings("60%", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spoil", ["target", "recipe", "engines"])
+def test_settings_of_another_version_are_refused(spoil: str) -> None:
+    values = Settings("60%").as_json()
+    del values[spoil]
+    with pytest.raises(RunError, match="settings cannot be read"):
+        Settings.from_json(values)
+    with pytest.raises(RunError, match="settings cannot be read"):
+        Settings.from_json({**Settings("60%").as_json(), "colour": "red"})
