@@ -92,6 +92,7 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
     dense = shapes_of(proto)
     _exchange(proto, model)
     _set_groups(proto, model, dense)
+    _set_pads(proto, model, dense)
     del proto.graph.value_info[:]
     try:
         pruned = shapes_of(proto)
@@ -134,6 +135,24 @@ def _set_groups(proto: ModelProto, model: nn.Module, dense: Shapes) -> None:
             raise _refused(f"groups of {node.name!r} are unknown: {weight!r} belongs to no convolution module")
 
 
+def _set_pads(proto: ModelProto, model: nn.Module, dense: Shapes) -> None:
+    """Amounts of padding modules, which may pad channels. The exporter names a node after its module."""
+    modules = dict(model.named_modules())
+    for node in proto.graph.node:
+        owner = modules.get(node.name.rpartition("/")[0])
+        if node.op_type != "Pad" or not isinstance(owner, nn.modules.padding._ConstantPadNd):
+            continue
+        amounts = np.zeros((2, len(dense[node.input[0]])), dtype=np.int64)
+        for place, amount in enumerate(owner.padding):  # last dimension first, before and behind
+            amounts[place % 2, -1 - place // 2] = amount
+        name = f"{node.name}/pads"  # of its own: the exporter shares equal constants
+        proto.graph.initializer.append(numpy_helper.from_array(amounts.ravel(), name))
+        node.input[1], old = name, node.input[1]
+        if not any(old in other.input for other in proto.graph.node):
+            for kept in [other for other in proto.graph.node if old in other.output]:
+                proto.graph.node.remove(kept)
+
+
 def _holds(
     node: NodeProto, dense: Shapes, pruned: Shapes, *, constants: Mapping[str, np.ndarray], weights: set[str]
 ) -> bool:
@@ -142,6 +161,12 @@ def _holds(
         target = constants.get(node.input[1])
         before, after = dense.get(node.input[0]), pruned.get(node.input[0])
         return target is not None and before is not None and after is not None and _copies(target, before, after)
+    if node.op_type == "Slice":  # along dimensions that have not changed
+        axes = constants.get(node.input[3]) if len(node.input) > 3 else None
+        before, after = dense.get(node.input[0]), pruned.get(node.input[0])
+        if axes is None or before is None or after is None:
+            return False
+        return all(before[axis] == after[axis] for axis in axes.tolist())
     if node.op_type == "Split":
         return len(node.input) == 1  # in equal parts, not at given places
     if node.op_type == "MatMul" and weights.isdisjoint(node.input):

@@ -138,3 +138,29 @@ def _cut_norm(norm: nn.BatchNorm2d, kept: Tensor) -> nn.BatchNorm2d:
         {name: tensor[kept] if tensor.dim() else tensor for name, tensor in norm.state_dict().items()}
     )
     return smaller.eval()
+
+
+def test_channels_that_a_padding_module_makes_follow_the_pruned_module() -> None:
+    torch.manual_seed(0)
+    dense, narrow = Padded(8, 2, 4), Padded(6, 1, 3)
+    x = torch.randn(1, 3, 8, 8)
+
+    model = with_weights(export(dense, (x,)), narrow)
+
+    assert model.count(b"/pads") > 0
+    (found,) = OnnxRuntime().build_onnx(model).run([x.numpy()])
+    np.testing.assert_allclose(found, narrow(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Padded(nn.Module):
+    """The option-A shortcut of CIFAR ResNets: a strided slice, and channels of zeros on both sides."""
+
+    def __init__(self, width: int, before: int, after: int) -> None:
+        super().__init__()
+        self.stem, self.pad = nn.Conv2d(3, width, 1), nn.ZeroPad3d((0, 0, 0, 0, before, after))
+        self.body = nn.Conv2d(width, width + before + after, 1, stride=2)
+        self.head = nn.Conv2d(width + before + after, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.stem(x)
+        return self.head(self.body(y) + self.pad(y[:, :, ::2, ::2])).mean((2, 3))
