@@ -95,6 +95,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("finished")
     data = tiny.save_pictures(folder / "pictures.npz")
     settings = ("--target", "80%", "--multiple", 16, "--milestones", 1, "--epochs", 1, "--batch-size", 16, "--json")
+    settings += ("--normalisation", "memory-measured")
     place = ("--out", folder / "run", "--table", folder / "table.parquet")
     process = tiny.start("prune", tiny.REFERENCE, "--data", data, *settings, *place)
     out, err = process.communicate(timeout=200)
