@@ -51,7 +51,7 @@ def certify(
             for name, timing in (("dense", certificate.dense), ("pruned", certificate.pruned))
         ]
         show.table("single runs", ("network", "median", "95th percentile", "spread (CV)"), rows)
-        show.line(certificate.summary)
+        show.prose(certificate.summary)
         show.line(f"written to {run / 'certificate.json'}")
     if certificate.verdict != "faster":
         raise typer.Exit(NOT_FASTER)

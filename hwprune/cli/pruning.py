@@ -27,7 +27,7 @@ def prune(
     device: Annotated[str, Text(help="cpu, cuda, or a name such as rtx3090")] = "cpu",
     out: Annotated[Path | None, Text(help="run directory; default runs/MODEL-DEVICE")] = None,
     resume: Annotated[Path | None, Text(help="go on with this run; nothing else is needed")] = None,
-    force: Annotated[bool, Text(help="replace a run in the same directory")] = False,
+    force: Annotated[bool, Text("--force", help="replace a run in the same directory")] = False,
     runtime: Annotated[str | None, Text(help="onnxruntime, pytorch, openvino, tensorrt, tensorrt_rtx")] = None,
     precision: Annotated[str | None, Text(help="fp32, tf32, fp16, bf16")] = None,
     batch: Annotated[int, Text(help="images at once in deployment")] = 1,

@@ -29,7 +29,7 @@ def quickstart(
     target: Annotated[str, typer.Option(help="share of the dense latency")] = "60%",
     epochs: Annotated[int, typer.Option(help="of fine-tuning")] = 12,
     out: Annotated[Path, typer.Option(help="run directory")] = Path("runs/quickstart"),
-    force: Annotated[bool, typer.Option(help="replace a run in the same directory")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace a run in the same directory")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Prune a small real network on real images to 60 % of its latency on this machine's CPU; nothing to download.

@@ -43,7 +43,8 @@ class Bars:
     def finish(self) -> None:
         """The present stage is over."""
         if self.task is not None:
-            self.progress.update(self.task, total=1, completed=1)
+            total = next((task.total for task in self.progress.tasks if task.id == self.task), None) or 1
+            self.progress.update(self.task, total=total, completed=total)
             self.progress.stop_task(self.task)
             self.task = None
 
@@ -97,7 +98,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     if caption:
         drawn.caption, drawn.caption_justify = caption, "left"
     for position, column in enumerate(columns):
-        numbers = all(not row[position] or row[position][0].isdigit() for row in rows)
+        numbers = all(not row[position] or row[position].lstrip("+-")[:1].isdigit() for row in rows)
         drawn.add_column(column, justify="right" if numbers and position else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
@@ -105,8 +106,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 
 def line(text: str) -> None:
-    """A line on standard output."""
+    """A line on standard output, whole: it may be a path."""
     OUT.print(escape(text), soft_wrap=True)
+
+
+def prose(text: str) -> None:
+    """Sentences on standard output: wrapped between words on a terminal, one line elsewhere."""
+    OUT.print(escape(text), soft_wrap=not OUT.is_terminal)
 
 
 def as_json(document: Mapping[str, Any]) -> None:

@@ -18,11 +18,15 @@ def show_result(result: Result, *, as_json: bool) -> None:
         return
     delivered = result.candidates[-1]
     show.table("dense beside pruned", ("", "dense", "pruned", "pruned / dense"), _rows(result, delivered))
-    show.table("candidates, predicted beside measured", _HEADS, [_candidate(c) for c in result.candidates[1:]])
+    show.table(
+        "candidates, predicted beside measured",
+        _HEADS,
+        [_candidate(c, result.candidates[0].dense_ms) for c in result.candidates[1:]],
+    )
     if result.certificate is not None:
-        show.line(result.certificate.summary)
+        show.prose(result.certificate.summary)
     else:
-        show.line("The device is not in this machine: engines were built, nothing was timed, no speed-up is claimed.")
+        show.prose("The device is not in this machine: engines were built, nothing was timed, no speed-up is claimed.")
     show.line(f"run directory: {result.directory}")
 
 
@@ -39,7 +43,7 @@ def as_document(result: Result) -> dict[str, Any]:
     }
 
 
-_HEADS = ("candidate", "predicted", "measured", "of dense", "MACs", "engines")
+_HEADS = ("candidate", "predicted", "measured", "error", "of dense", "MACs", "built")
 
 
 def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str]]:
@@ -56,9 +60,10 @@ def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str
             )
         )
     accuracy = result.accuracy
-    rows.append(("top-1", format_percent(accuracy["dense"]), format_percent(accuracy["finetuned"]), ""))
-    rows.append(("top-1 right after the cut", "", format_percent(accuracy["cut"]), ""))
-    rows.append(("top-1, batch norm re-estimated", "", format_percent(accuracy["statistics"]), ""))
+    points = f"{100 * (accuracy['finetuned'] - accuracy['dense']):+.1f} points"
+    rows.append(("top-1 accuracy", format_percent(accuracy["dense"]), format_percent(accuracy["finetuned"]), points))
+    rows.append(("  before fine-tuning", "", format_percent(accuracy["statistics"]), ""))
+    rows.append(("  before new statistics", "", format_percent(accuracy["cut"]), ""))
     for title, before, after in (
         ("MACs", dense.macs, pruned.macs),
         ("parameters", dense.parameters, pruned.parameters),
@@ -66,11 +71,11 @@ def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str
     ):
         rows.append((title, format_count(before), format_count(after), format_percent(after / before)))
     for before_engine, after_engine in zip(result.candidates[0].engines, delivered.engines, strict=True):
-        name = f"{before_engine.runtime} for {before_engine.device}"
-        rows.append((f"engine size, {name}", *_pair(before_engine.size_bytes, after_engine.size_bytes)))
+        name = f"{before_engine.runtime} {before_engine.device}"
+        rows.append((f"{name} engine", *_pair(before_engine.size_bytes, after_engine.size_bytes)))
         if before_engine.activation_bytes and after_engine.activation_bytes:
             memory = _pair(before_engine.activation_bytes, after_engine.activation_bytes)
-            rows.append((f"activation memory, {name}", *memory))
+            rows.append(("  its activations", *memory))
     return rows
 
 
@@ -80,19 +85,25 @@ def _pair(before: int | None, after: int | None) -> tuple[str, str, str]:
     return (format_bytes(before), format_bytes(after), format_percent(after / before) if before else "")
 
 
-def _candidate(candidate: Candidate) -> tuple[str, ...]:
-    failed = [f"{e.runtime} {e.device} FAILED" for e in candidate.engines if not e.ok]
-    built = f"{len(candidate.engines) - len(failed)} of {len(candidate.engines)} built"
-    measured = "" if candidate.measured_ms is None else format_ms(candidate.measured_ms)
-    ratio = "not measured" if candidate.ratio is None else format_percent(candidate.ratio)
+def _candidate(candidate: Candidate, dense_ms: float | None) -> tuple[str, ...]:
+    failed = [f"not {e.runtime} {e.device}" for e in candidate.engines if not e.ok]
+    built = f"{len(candidate.engines) - len(failed)} of {len(candidate.engines)}"
     return (
         candidate.id,
         "" if candidate.predicted_ms is None else format_ms(candidate.predicted_ms),
-        measured,
-        ratio,
+        "" if candidate.measured_ms is None else format_ms(candidate.measured_ms),
+        _error(candidate, dense_ms),
+        "not measured" if candidate.ratio is None else format_percent(candidate.ratio),
         format_count(candidate.macs),
         ", ".join([built, *failed]),
     )
+
+
+def _error(candidate: Candidate, dense_ms: float | None) -> str:
+    """Predicted over measured less one, both at the dense latency of the search: between the two the machine drifts."""
+    if candidate.predicted_ms is None or candidate.ratio is None or dense_ms is None:
+        return ""
+    return f"{100 * (candidate.predicted_ms / (candidate.ratio * dense_ms) - 1):+.1f} %"
 
 
 def _candidate_document(candidate: Candidate) -> dict[str, Any]:

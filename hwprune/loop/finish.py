@@ -36,7 +36,7 @@ def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
     found["statistics"] = job.run.once("statistics", lambda: asdict(evaluate(small, job.data.validation)))
     recipe = job.settings.recipe
     if recipe.steps(len(job.data.train)) > 0:
-        job.reporter.stage(f"fine-tuning, {recipe.epochs} epochs")
+        job.reporter.stage(f"fine-tuning ({recipe.epochs} {'epoch' if recipe.epochs == 1 else 'epochs'})")
 
         def heard(progress: Progress) -> None:
             job.reporter.advance(progress.step, progress.steps)
