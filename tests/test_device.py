@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hwprune.device import GPUS, Device, _is_product, in_this_machine, resolve
+from hwprune.device import GPUS, Device, in_this_machine, is_product, resolve
 from hwprune.errors import DeviceError
 
 
@@ -39,7 +39,7 @@ def test_a_card_may_be_spelled_in_any_usual_way(spelling: str) -> None:
     ],
 )
 def test_the_drivers_name_of_a_card_means_exactly_one_device(product: str, name: str | None) -> None:
-    assert [known for known in GPUS if _is_product(product, known)] == ([name] if name else [])
+    assert [known for known in GPUS if is_product(product, known)] == ([name] if name else [])
 
 
 def test_every_name_in_the_table_resolves_to_itself() -> None:
