@@ -7,12 +7,14 @@ other random networks, which nothing has seen, are predicted and then measured, 
 engines. The second measurement "predicts" the first as well as anything can: that is the noise. Off the grid
 ("any widths") every group has any number of channels, and exactly the layers of those networks are measured first.
 
-ONNX Runtime on one thread, batch 1, fp32. Keep the machine idle. A quarter of an hour for both networks.
+ONNX Runtime on one thread, batch 1, fp32. Keep the machine idle: a neighbour that fills the shared cache shows in the
+noise. A quarter of an hour for both networks; networks recorded on the same machine before stay in the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -46,16 +48,17 @@ def main() -> int:
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     table = options.table or options.out / "prediction_error.parquet"
-    networks = [_network(model, table, options) for model in options.model]
+    file = options.out / "prediction_error.json"
+    measured = [_network(model, table, options) for model in options.model]
+    networks = sorted([*_others(file, options.model), *measured], key=lambda network: network["model"])
     document = {
-        "command": " ".join(["python benchmarks/prediction_error.py", *_asked(options)]),
         "fingerprint": fingerprint(),
         "runtime": dict(LatencyTable.load(table).fingerprint),
         "limits": {"median": MOST_MEDIAN, "p95": MOST_P95},
         "networks": networks,
     }
     text = markdown(HEADS, [row for network in networks for row in _rows(network)])
-    record(options.out / "prediction_error.json", document)
+    record(file, document)
     (options.out / "prediction_error.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     checks = [network["checks"][0]["error"] for network in networks]
@@ -74,6 +77,7 @@ def _network(model: str, table: Path, options: argparse.Namespace) -> dict[str, 
     return {
         "model": model,
         "input": list(subject.input_shape),
+        "command": " ".join(["python benchmarks/prediction_error.py", *_asked(model, options)]),
         "groups": {name: list(widths) for name, widths in subject.choices.items()},
         "table_rows": rows,
         "profile_s": round(profiled - started, 1),
@@ -101,12 +105,22 @@ def _figures(error: PredictionError) -> tuple[str, ...]:
     return (*(f"{100 * share:.1f} %" for share in shares), f"{error.spearman:.3f}")
 
 
-def _asked(options: argparse.Namespace) -> Sequence[str]:
-    """What differs from the defaults, without this machine's paths."""
-    asked = [] if tuple(options.model) == MODELS else [f"--model {name}" for name in options.model]
-    asked += [f"--settings {options.settings}"] if options.settings != 20 else []
-    asked += [f"--most-widths {options.most_widths}"] if options.most_widths != 16 else []
+def _asked(model: str, options: argparse.Namespace) -> Sequence[str]:
+    """What measures this network again, without this machine's paths."""
+    asked = [f"--model {model}"]
+    for name, usual in (("settings", 20), ("most_widths", 16), ("seed", 0)):
+        value = getattr(options, name)
+        asked += [f"--{name.replace('_', '-')} {value}"] if value != usual else []
     return asked
+
+
+def _others(file: Path, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """Networks recorded before on this hardware with these versions, and not measured now."""
+    if not file.exists():
+        return []
+    known, now = json.loads(file.read_text(encoding="utf-8")), fingerprint()
+    same = all(known["fingerprint"][key] == now[key] for key in ("device", "packages"))
+    return [network for network in known["networks"] if same and network["model"] not in asked]
 
 
 def _options() -> argparse.Namespace:
