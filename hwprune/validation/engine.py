@@ -170,7 +170,7 @@ def measure_ratio(dense: Engine, candidate: Engine, *, blocks: int = 10, most_bl
     """Time two engines by turns in this process; both must be on a device that is here.
 
     Goes on past ``blocks`` until the standard error of the ratio is below 1 %, at most to ``most_blocks``: a quiet
-    machine passes at once, and beside busy neighbours ten blocks of ResNet-18 were up to 20 % off.
+    machine passes at once.
     """
     dense_ms: list[float] = []
     candidate_ms: list[float] = []
