@@ -21,7 +21,7 @@ from tests import tiny
 
 # Work is the target and the table prices the channels: no latency measured after the kills decides about widths.
 SETTINGS = ("--target", "macs:50%", "--normalisation", "latency", "--milestones", 2, "--multiple", 4)
-TRAINING = ("--epochs", 12, "--batch-size", 16)
+TRAINING = ("--epochs", 30, "--batch-size", 16)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Kill a run in each of its phases, and go on each time."""
     folder = tmp_path_factory.mktemp("resume")
     run, table, copy = folder / "run", folder / "table.parquet", folder / "copy"
-    data = tiny.save_pictures(folder / "pictures.npz", count=400)
+    data = tiny.save_pictures(folder / "pictures.npz", count=240)
     begin = ("prune", tiny.REFERENCE, "--data", data, *SETTINGS, *TRAINING, "--out", run, "--table", table)
     go_on = ("prune", "--resume", run, "--json")
     seen = {}
