@@ -31,7 +31,7 @@ def build(name: str) -> nn.Module:
     """A torchvision network with random weights, awake."""
     extra = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
     torch.manual_seed(0)
-    return awake(torchvision.models.get_model(name, weights=None, **extra), torch.randn(2, 3, 96, 96))
+    return awake(torchvision.models.get_model(name, weights=None, **extra), torch.randn(2, 3, 64, 64))
 
 
 def awake(model: nn.Module, inputs: Tensor) -> nn.Module:

@@ -18,7 +18,7 @@ from tests.graph.networks import TORCHVISION, awake, build, random_plan
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_pruned_equals_dense_with_the_removed_channels_zeroed_at_their_consumers(name: str) -> None:
     model = build(name)
-    network = analyze(model, torch.randn(1, 3, 96, 96))
+    network = analyze(model, torch.randn(1, 3, 64, 64))
     plan = random_plan(network, np.random.default_rng(1))
     state = copy.deepcopy(model.state_dict())
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
@@ -89,7 +89,7 @@ def problems(draw: st.DrawFn) -> Problem:
         groups.append(Group(name, (1, 2, 3, 4), tuple(losses)))
     factor = draw(st.floats(0.5, 3.0))
     ops = [Op((name,), lambda w, n=name: float(w[n])) for name in names]
-    for left, right in zip(names, names[1:], strict=False):
+    for left, right in pairwise(names):
         ops.append(Op((left, right), lambda w, x=left, y=right: factor * w[x] * w[y]))
     full = sum(o.at(dict.fromkeys(names, 4)) for o in ops)
     limit = full * draw(st.floats(0.2, 1.0))
