@@ -98,7 +98,10 @@ def test_a_pinned_group_may_be_named_as_long_as_it_keeps_everything() -> None:
 
 
 def test_a_plan_fits_its_own_network_also_on_another_input_shape() -> None:
-    Plan.keeping(NETWORK, {"conv1": [0]}).check_fits(replace(NETWORK, input_shapes=((8, 3, 32, 32),)))
+    plan = Plan.keeping(NETWORK, {"conv1": [0]})
+    plan.check_fits(replace(NETWORK, input_shapes=((8, 3, 32, 32),)))  # raises where it does not fit
+
+    assert plan.kept["conv1"] == (0,)
 
 
 @pytest.mark.parametrize(
