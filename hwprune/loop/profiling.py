@@ -26,8 +26,9 @@ def checked(
 ) -> tuple[HeldOut, ...]:
     """Measure random networks against their predictions, and store the errors in the table.
 
-    The predictor is calibrated on other random networks first. Layers at widths off the table's grid are measured
-    and put into the table before anything is predicted, so that nothing is interpolated.
+    The predictor is calibrated on other random networks first, as a run calibrates on networks of the widths that it
+    may choose: off the grid on networks off the grid, whose layers pay other layout changes. Layers at widths off the
+    table's grid are measured and put into the table before anything is predicted, so that nothing is interpolated.
 
     Args:
         path: of a table with all layers at the widths of ``subject.choices``.
@@ -40,20 +41,24 @@ def checked(
         The check on the grid, then the one off it where there is one.
     """
     seed = subject.settings.seed
+    fitting = {subject.reference: subject.random_widths(calibration, seed=seed)}
     unseen = {subject.reference: subject.random_widths(count, seed=seed + 1)}
     if anywhere:
-        settings = unseen[f"{subject.reference} at any widths"] = any_widths(subject, anywhere, seed=seed + 2)
-        _measure_layers(subject, settings, path)
+        name = f"{subject.reference} at any widths"
+        fitting[name] = any_widths(subject, calibration, seed=seed + 3)
+        unseen[name] = any_widths(subject, anywhere, seed=seed + 2)
+        _measure_layers(subject, [*fitting[name], *unseen[name]], path)
     table = LatencyTable.load(path)
-    fitting = subject.random_widths(calibration, seed=seed)
-    fitted = measure_settings(subject, fitting, title=f"{subject.reference}: calibrating on whole networks")
     dense_ms = _dense_ms(subject)
-    predictor = predictor_for(subject, table, dense_ms, list(zip(fitting, fitted, strict=True)))
-    held = tuple(_held_out(subject, name, predictor, dense_ms, widths, again) for name, widths in unseen.items())
-    for one in held:
-        table = table.with_held_out(one)
+    checks = []
+    for name, widths in unseen.items():
+        fitted = measure_settings(subject, fitting[name], title=f"{name}: calibrating on whole networks")
+        predictor = predictor_for(subject, table, dense_ms, list(zip(fitting[name], fitted, strict=True)))
+        checks.append(_held_out(subject, name, predictor, dense_ms, widths, again))
+    for check in checks:
+        table = table.with_held_out(check)
     table.save(path)
-    return held
+    return tuple(checks)
 
 
 def any_widths(subject: Subject, count: int, *, seed: int) -> list[dict[str, int]]:
