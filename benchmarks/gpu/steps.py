@@ -1,4 +1,4 @@
-"""The steps of `lease`: each a function that writes NAME.json into a folder and returns its summary."""
+"""The steps of `checks`: each a function that writes NAME.json into a folder and returns its summary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers import (
+from subjects import (
     Options,
     check_document,
     chosen_runtime,

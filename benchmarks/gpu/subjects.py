@@ -1,4 +1,4 @@
-"""What several steps of `lease` need."""
+"""What several steps of `checks` need."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Everything worth doing on a borrowed GPU machine, in one call of less than ten minutes.
+"""Everything worth doing on a machine with a GPU, in one call of less than ten minutes.
 
-    PYTHONPATH=. python benchmarks/gpu/lease.py OUT [--only STEP ...] [--limit 540] [--archive FILE.tar.gz]
+    PYTHONPATH=. python benchmarks/gpu/checks.py OUT [--only STEP ...] [--limit 540] [--archive FILE.tar.gz]
 
 Each step runs in its own process with its own time limit and leaves STEP.json, STEP.log and its tables in OUT; one
 that fails, hangs or lacks a package costs itself only. ``--list`` says what there is. The steps are in `steps`.
@@ -174,7 +174,7 @@ def _pack(folder: Path, archive: Path | None) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("out", type=Path, nargs="?", default=Path("lease"), help="folder of the results")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("gpu-checks"), help="folder of the results")
     parser.add_argument("--only", nargs="+", choices=[step.name for step in STEPS], help="these steps and no other")
     parser.add_argument("--list", action="store_true", help="say what the steps are")
     parser.add_argument("--limit", type=float, default=540.0, help="seconds for everything")
