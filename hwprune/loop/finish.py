@@ -11,7 +11,7 @@ from torch import nn
 from hwprune.errors import ModelError
 from hwprune.files import write_atomically
 from hwprune.graph.surgery import verify
-from hwprune.loop.candidates import ledger_of, tried
+from hwprune.loop.candidates import certificate_of, ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.milestones import recovered_statistics
 from hwprune.plan import Plan
@@ -19,7 +19,7 @@ from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.recovery.evaluate import evaluate
 from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Progress
-from hwprune.validation.certify import Certificate, certify
+from hwprune.validation.certify import Certificate
 
 
 def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
@@ -83,12 +83,7 @@ def certified(job: Job, small: nn.Module, plan: Plan, file: Path) -> Certificate
 
     def measure() -> dict[str, Any]:
         job.reporter.stage("certifying against the dense network")
-        subject = job.subject
-        if subject.runtime.reads_onnx:
-            certificate = certify(subject.dense_onnx, file, subject.spec, on_progress=job.reporter.advance)
-        else:
-            modules = (subject.model, subject.inputs), (small, subject.inputs)
-            certificate = certify(*modules, subject.spec, on_progress=job.reporter.advance)
+        certificate = certificate_of(job, file, lambda: small)
         certificate.save(path)
         return {"verdict": certificate.verdict, "ratio": certificate.comparison.ratio}
 
