@@ -136,7 +136,7 @@ def _all_of(job: Job) -> Result:
             fix="choose another --runtime or --precision, or a longer --engine-timeout",
         )
     goal, predictor = _goal(job, dense.dense_ms)
-    plan, _ = search_down(job, goal, predictor)
+    plan = search_down(job, goal, predictor)
     small, found = recovered(job, plan)
     certificate = certified(job, small, plan, written(job, small, plan))
     accuracy |= {stage: found[stage]["top1"] for stage in ("cut", "statistics", "finetuned")}

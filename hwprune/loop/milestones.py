@@ -86,8 +86,8 @@ def milestones_of(goal: Goal, count: int) -> list[float]:
     return [goal.ratio ** (step / steps) for step in range(1, steps + 1)]
 
 
-def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> tuple[Plan, Candidate]:
-    """The plan that meets the goal, as measured where the device is here, and its candidate.
+def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> Plan:
+    """The plan that meets the goal, as measured where the device is here.
 
     Raises:
         TargetError: out of reach; says the best that can be reached.
@@ -102,9 +102,7 @@ def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> tuple[Plan
         correction = int(job.run.once(name, step))
         plan = Plan.load(job.run.path / "candidates" / name / "plan.json")
     final: str = job.run.once("target", lambda: _approach(job, goal, predictor, plan, last, correction))
-    found = Plan.load(job.run.path / "candidates" / final / "plan.json")
-    candidate = tried(job, final, len(on_the_way) + 1, found, None)
-    return found, candidate
+    return Plan.load(job.run.path / "candidates" / final / "plan.json")
 
 
 def _milestone(

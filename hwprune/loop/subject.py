@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hwprune.cost.work import Work, parameter_names, work
 from hwprune.device import resolve
-from hwprune.errors import EngineError, NumericsError, TargetError
+from hwprune.errors import EngineError, TargetError
 from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
 from hwprune.graph.network import ChannelGroup, Network
@@ -21,6 +21,7 @@ from hwprune.graph.surgery import cut
 from hwprune.latency.wanted import default_choices
 from hwprune.loop.reporter import Reporter
 from hwprune.loop.settings import Settings
+from hwprune.models.weights import check_finite
 from hwprune.plan import Plan
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.onnx_export import export
@@ -57,7 +58,7 @@ class Subject:
     @cached_property
     def network(self) -> Network:
         """The analysis of the dense network."""
-        check_weights(self.model)
+        check_finite(self.model.state_dict(), where=self.reference or type(self.model).__name__)
         found = analyze(self.model, self.inputs, exclude=self.settings.exclude, model_reference=self.reference)
         if not found.free:
             raise TargetError(
@@ -150,15 +151,3 @@ class Subject:
     def trainer(self) -> torch.device:
         """Where importance is estimated and the network is fine-tuned: a GPU where there is one."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def check_weights(model: nn.Module) -> None:
-    """Raises NumericsError that names the first tensor with a NaN or an infinity."""
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NumericsError(
-                f"{int((~torch.isfinite(tensor)).sum())} weights are NaN or infinite",
-                where=name,
-                effect="nothing was changed or written",
-                fix="load a sound checkpoint",
-            )
