@@ -8,18 +8,21 @@ assignment form and nobody downstream has to know of in-place writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 from torch.utils.module_tracker import ModuleTracker
 
 from hwprune.errors import ModelError
+from hwprune.graph.inputs import Inputs
 from hwprune.modes import evaluating
 
 
@@ -70,6 +73,7 @@ class Trace:
         parameters: value of every parameter and buffer by its state-dict name; tied tensors share a value.
         inputs, outputs: the network's own, flattened.
         method: "meta", "fake" or "real": the kind of tensors that it ran on.
+        static: numbers of the values that depend on parameters alone, not on the network's inputs.
     """
 
     ops: tuple[Op, ...]
@@ -77,12 +81,25 @@ class Trace:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     method: str
+    static: frozenset[int] = frozenset()
+
+
+Forward = Callable[..., Any]
+"""What to run instead of a model's own forward: ``forward(model, *inputs)``. Detectors need one."""
+
+
+class Guide(Protocol):
+    """Watches a pass that is expected to repeat another one at other widths, and lets it go on where it cannot."""
+
+    def result(self, op: Op, run: Callable[[], Any], tensors: Sequence[Tensor]) -> Any:
+        """What ``op`` is to return: ``run()`` where that is as expected. ``op`` has no outputs yet."""
 
 
 @dataclass
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     tracker: ModuleTracker
     module_types: Mapping[str, str]
+    guide: Guide | None = None
     ops: list[Op] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,54 +107,101 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         self.numbers: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id is only unique while its tensor lives
         self.next_number = 0
+        self.static: set[int] = set()
+        self.names: dict[Any, str] = {}
 
     def value(self, tensor: Tensor) -> Value:
-        if id(tensor) not in self.numbers:
-            return self.assign(tensor)
-        return Value(self.numbers[id(tensor)], tuple(tensor.shape))
+        number = self.numbers.get(id(tensor))
+        if number is None:
+            return self.assign(tensor, static=True)
+        return Value(number, tuple(tensor.shape))
 
-    def assign(self, tensor: Tensor) -> Value:
+    def assign(self, tensor: Tensor, *, static: bool) -> Value:
         self.alive.append(tensor)
-        self.numbers[id(tensor)] = self.next_number
+        number = self.numbers[id(tensor)] = self.next_number
         self.next_number += 1
-        return Value(self.numbers[id(tensor)], tuple(tensor.shape))
+        if static:
+            self.static.add(number)
+        return Value(number, tuple(tensor.shape))
 
-    def values(self, tree: Any) -> Any:
-        return tree_map(lambda leaf: self.value(leaf) if isinstance(leaf, Tensor) else leaf, tree)
+    def values(self, tree: Any, found: list[Tensor]) -> Any:
+        """``tree`` with values in the place of tensors, which are added to ``found``."""
+        if isinstance(tree, Tensor):
+            found.append(tree)
+            return self.value(tree)
+        if isinstance(tree, list | tuple):
+            return type(tree)([self.values(leaf, found) for leaf in tree])
+        return tree
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        before = self.values(args), self.values(kwargs)
-        result = func(*args, **kwargs)
-        leaves, _ = tree_flatten(result)
-        outputs = tuple(self.assign(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+        kwargs, found = kwargs or {}, list[Tensor]()
+        before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
         module = max(self.tracker.parents, key=len).partition(".")[2]
-        name = func._schema.name.rpartition("::")[2]
-        if not name.startswith("_") and name.endswith("_"):
-            name = name.rstrip("_")
-        self.ops.append(Op(name, module, self.module_types.get(module, ""), *before, outputs))
+        op = Op(self.name(func), module, self.module_types.get(module, ""), *before, ())
+        if self.guide is None:
+            result = func(*args, **kwargs)
+        else:
+            result = self.guide.result(op, lambda: func(*args, **kwargs), found)
+        static = all(self.numbers[id(tensor)] in self.static for tensor in found)
+        made = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
+        outputs = tuple(self.assign(leaf, static=static) for leaf in made if isinstance(leaf, Tensor))
+        self.ops.append(replace(op, outputs=outputs))
         return result
+
+    def name(self, func: Any) -> str:
+        if func not in self.names:
+            name = func._schema.name.rpartition("::")[2]
+            self.names[func] = name if name.startswith("_") or not name.endswith("_") else name.rstrip("_")
+        return self.names[func]
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="meta")
 
 
-def _record(model: nn.Module, inputs: tuple[Tensor, ...], convert: Callable[[Tensor], Tensor], method: str) -> Trace:
+@contextmanager
+def _untouched(model: nn.Module, forward: Forward | None) -> Iterator[None]:
+    """Forget what the pass leaves on the modules (anchors, caches); run ``forward`` in the place of the model's own."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    if forward is not None:
+        vars(model)["forward"] = partial(forward, model)
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
+def _record(
+    model: nn.Module,
+    inputs: Inputs,
+    convert: Callable[[Tensor], Tensor],
+    method: str,
+    forward: Forward | None,
+    guide: Guide | None,
+) -> Trace:
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     converted = {name: convert(tensor.detach()) for name, tensor in state.items()}
-    given = tuple(convert(tensor) for tensor in inputs)
+    like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
+    args, kwargs = inputs.zeros(None if like is None or method == "meta" else like)
+    args, kwargs = Inputs(args, kwargs).mapped(lambda x: convert(x if method != "meta" else _as(x, like)))
+    given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     module_types = {name: type(module).__name__ for name, module in model.named_modules()}
-    with torch.no_grad(), evaluating(model), ModuleTracker() as tracker:
-        recorder = _Recorder(tracker, module_types)
-        parameters = {name: recorder.assign(tensor) for name, tensor in converted.items()}
+    with torch.no_grad(), evaluating(model), _untouched(model, forward), ModuleTracker() as tracker:
+        recorder = _Recorder(tracker, module_types, guide)
+        parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
         _share_tied(model, parameters)
-        start = tuple(recorder.assign(tensor) for tensor in given)
+        start = tuple(recorder.assign(tensor, static=False) for tensor in given)
         with recorder:
-            result = torch.func.functional_call(model, converted, given)
+            result = torch.func.functional_call(model, converted, args, kwargs)
         leaves, _ = tree_flatten(result)
         outputs = tuple(recorder.value(leaf) for leaf in leaves if isinstance(leaf, Tensor))
-    return Trace(tuple(recorder.ops), parameters, start, outputs, method)
+    return Trace(tuple(recorder.ops), parameters, start, outputs, method, frozenset(recorder.static))
+
+
+def _as(tensor: Tensor, like: Tensor | None) -> Tensor:
+    return tensor if like is None or not tensor.is_floating_point() else tensor.to(like.dtype)
 
 
 def _share_tied(model: nn.Module, parameters: dict[str, Value]) -> None:
@@ -148,29 +212,36 @@ def _share_tied(model: nn.Module, parameters: dict[str, Value]) -> None:
         parameters[name] = parameters[owner]
 
 
-def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Trace:
+def retrace(model: nn.Module, inputs: Inputs, method: str, forward: Forward | None, guide: Guide | None) -> Trace:
+    """Record one forward pass by the named method. What the forward raises is passed on."""
+    if method == "meta":
+        return _record(model, inputs, _on_meta, method, forward, guide)
+    if method == "fake":
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            return _record(model, inputs, lambda x: mode.from_tensor(x, static_shapes=True), method, forward, guide)
+    return _record(model, inputs, Tensor.clone, method, forward, guide)
+
+
+def trace(model: nn.Module, example_inputs: Any, forward: Forward | None = None) -> Trace:
     """Record one forward pass of ``model`` in eval mode; the model is left as it was.
+
+    Args:
+        example_inputs: an `Inputs`, a tuple of positional arguments, or the only argument.
+        forward: called as ``forward(model, *inputs)`` in the place of the model's own.
 
     Raises:
         ModelError: the forward fails on these inputs even with real tensors; the cause is chained.
     """
-
-    def fake(method: FakeTensorMode) -> Callable[[Tensor], Tensor]:
-        return lambda tensor: method.from_tensor(tensor, static_shapes=True)
-
+    inputs = Inputs.of(example_inputs)
+    for method in ("meta", "fake"):
+        try:
+            return retrace(model, inputs, method, forward, None)
+        except Exception:  # any failure only says that these tensors will not do; the last attempt reports
+            pass
     try:
-        return _record(model, example_inputs, _on_meta, "meta")
-    except Exception:  # any failure only says that meta tensors will not do; the last attempt reports
-        pass
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            return _record(model, example_inputs, fake(mode), "fake")
-    except Exception:  # the same
-        pass
-    try:
-        return _record(model, example_inputs, Tensor.clone, "real")
+        return retrace(model, inputs, "real", forward, None)
     except Exception as error:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example_inputs)
+        shapes = ", ".join(map(str, inputs.shapes))
         raise ModelError(
             f"the network's forward fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             where=f"{type(model).__name__} on inputs of shape {shapes}",
