@@ -63,7 +63,7 @@ def test_the_padding_of_a_cifar_resnet_is_free_and_groups_with_the_block_it_feed
     ("operation", "reason"),
     [
         (lambda t: t.softmax(1), "mixed over all"),
-        (lambda t: t.roll(1, 1), "no channel rule"),
+        (lambda t: t.roll(1, 1), "is rolled"),
         (lambda t: t[:, :4], "cut into by a slice"),
         (lambda t: t - t.mean(1, keepdim=True), "reduced over"),
         (lambda t: t.cumsum(1), "mixed over all"),
