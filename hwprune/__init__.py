@@ -14,7 +14,7 @@ from hwprune.graph.coupling import analyze as analyze
 from hwprune.graph.network import ChannelGroup as ChannelGroup
 from hwprune.graph.network import Network as Network
 from hwprune.graph.surgery import cut as cut
-from hwprune.graph.surgery import verify as verify
+from hwprune.graph.verification import verify as verify
 from hwprune.loop.saved import load as load
 from hwprune.loop.settings import Settings as Settings
 from hwprune.plan import Plan as Plan

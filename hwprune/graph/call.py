@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.trace import Op, Value
 
 Rule = Callable[["Call"], Sequence[Dims]]
+ConvGroups = Literal["whole", "offsets"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """A dimension of channels that a change of shape splits into several, of which one goes on carrying labels.
+
+    Attributes:
+        position: of the operator in the trace.
+        candidates: the new dimensions that could carry the labels, the largest first.
+        keeper: the one of them that does.
+        labels: of the keeper.
+    """
+
+    position: int
+    candidates: tuple[int, ...]
+    keeper: int
+    labels: Labels
 
 
 @dataclass
@@ -20,15 +38,29 @@ class Call:
         op: the call.
         book: where labels are united and pinned.
         labels: labels of every value so far, by number.
+        position: of the call in the trace.
+        static: numbers of the values that depend on parameters alone.
+        keep: dimensions that carry labels behind a split, by its position; the largest by default.
+        conv_groups: whether whole groups of a grouped convolution go, or the same offset in every group.
         contracted: labels of weight dimensions that this call sums over (a convolution's input channels).
+        inner: labels over which two activations are multiplied and summed (attention's head dimension).
         pads: labels that padding adds, per side, for surgery.
+        splits: see `Split`.
+        spans: why the values of the channels that stay depend on those that go, None where they do not.
     """
 
     op: Op
     book: Book
     labels: Mapping[int, Dims]
+    position: int = 0
+    static: frozenset[int] = frozenset()
+    keep: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    conv_groups: ConvGroups = "whole"
     contracted: list[Labels] = field(default_factory=list)
+    inner: list[Labels] = field(default_factory=list)
     pads: list[tuple[Labels, Labels]] = field(default_factory=list)
+    splits: list[Split] = field(default_factory=list)
+    spans: str | None = None
 
     def arg(self, position: int, name: str = "", default: Any = None) -> Any:
         """An argument by position, else by name."""
@@ -38,7 +70,7 @@ class Call:
 
     def dims(self, value: Value) -> Dims:
         """Labels of a tensor argument; a tensor made inside the forward (a constant) has none."""
-        return self.labels.get(value.number, (None,) * len(value.shape))
+        return self.labels.get(value.number) or (None,) * len(value.shape)
 
     @property
     def first(self) -> Dims:
@@ -66,9 +98,11 @@ class Call:
             self.pin(a, "meets a dimension that is not channels")
             self.pin(b, "meets a dimension that is not channels")
             return None
-        self.book.unite(a, b)
+        if a is not b:
+            self.book.unite(a, b)
         return a
 
     def only(self, dims: Dims) -> list[Dims]:
-        """The first output has ``dims``; the others (indices, statistics) are not channels."""
-        return [dims, *((None,) * len(value.shape) for value in self.op.outputs[1:])]
+        """The first output has ``dims``, and so has any other of its shape (indices); the rest are not channels."""
+        first, *rest = self.op.outputs
+        return [dims, *(dims if value.shape == first.shape else (None,) * len(value.shape) for value in rest)]

@@ -191,10 +191,15 @@ def pool_regions(call: Call) -> list[Dims]:
 
 
 def geometry(call: Call) -> list[Dims]:
-    """Boxes, angles, strides: numbers that are no channels. nms, affine_grid, as_strided."""
+    """Boxes, angles: numbers that are no channels. nms, affine_grid."""
     for value in call.op.inputs:
         _pin_every(call, value, "is taken for geometry, not for channels,")
     return [(None,) * len(value.shape) for value in call.op.outputs]
+
+
+def restride(call: Call) -> list[Dims]:
+    """as_strided to the same shape only changes the memory format; any other use is beyond labels."""
+    return call.only(call.first) if call.op.inputs[0].shape == call.out_shape else geometry(call)
 
 
 def deformable(call: Call) -> list[Dims]:

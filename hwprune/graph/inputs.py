@@ -13,14 +13,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 from hwprune.errors import ModelError
 
 
-def _kept(tensor: Tensor) -> Tensor:
-    """What is remembered of an example: the shape of a float tensor, the values of any other (indices, masks)."""
-    return tensor.detach().to("meta") if tensor.is_floating_point() else tensor.detach().cpu().clone()
-
-
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a network is called with. Float tensors are kept as shapes only, indices and masks with their values.
+    """What a network is called with.
 
     Attributes:
         args: positional arguments, any nesting of tensors and plain values.
@@ -36,16 +31,14 @@ class Inputs:
         if isinstance(example, Inputs):
             return example
         args = example if isinstance(example, tuple) else (example,)
-        made = cls(
-            *tree_map(lambda leaf: _kept(leaf) if isinstance(leaf, Tensor) else leaf, (args, dict(kwargs or {})))
-        )
+        made = cls(*cls(args, kwargs or {}).mapped(Tensor.detach))
         if not made.tensors:
             raise ModelError("the example inputs hold no tensor", fix="pass tensors of the shapes the network will get")
         return made
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All tensors, flattened; float ones are on ``meta``."""
+        """All tensors, flattened."""
         return tuple(x for x in tree_flatten((self.args, dict(self.kwargs)))[0] if isinstance(x, Tensor))
 
     @property
@@ -58,9 +51,9 @@ class Inputs:
         args, kwargs = tree_map(lambda x: convert(x) if isinstance(x, Tensor) else x, (self.args, dict(self.kwargs)))
         return args, kwargs
 
-    def zeros(self, like: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments with zeros in the place of floats, on the device and in the precision of ``like``."""
-        return self.mapped(lambda x: _placed(torch.zeros(x.shape) if x.is_floating_point() else x, like))
+    def placed(self, like: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments on the device of ``like``, floats in its precision."""
+        return self.mapped(lambda x: _placed(x, like))
 
     def random(self, seed: int, like: Tensor | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments with normal random numbers in the place of floats, as ``like``."""

@@ -62,14 +62,13 @@ def pad(call: Call) -> list[Dims]:
 
 
 def split(call: Call) -> list[Dims]:
-    """Equal parts: index by index they share one fate, so that each part stays as long as the others."""
+    """Equal parts share one fate index by index, so that they stay equal; unequal ones are free of each other."""
     axis = int(call.arg(2, "dim", 0)) % call.rank
     labels = call.first[axis]
     sizes = [value.shape[axis] for value in call.op.outputs]
     if labels is None:
         parts: list[Labels | None] = [None] * len(sizes)
     elif len(set(sizes)) > 1:
-        call.pin(labels, f"is split into unequal parts {sizes}")
         parts = list(np.split(labels, np.cumsum(sizes)[:-1]))
     else:
         table = labels.reshape(len(sizes), -1)
@@ -79,15 +78,23 @@ def split(call: Call) -> list[Dims]:
     return [(*rest[:axis], part, *rest[axis + 1 :]) for part in parts]
 
 
+def bounds(start: object, end: object, size: int) -> tuple[int, int]:
+    """Ends of a slice as numbers from 0 to ``size``, as Python counts them."""
+    first, last, _ = slice(start, end).indices(size)
+    return first, max(first, last)
+
+
 def slice_(call: Call) -> list[Dims]:
-    """A part of a dimension: the whole dimension passes; a part of channels pins them, its ends being literals."""
+    """A run of channels passes with its labels; whether the ends follow the widths is for the probe to find out."""
     axis = int(call.arg(1, "dim", 0)) % call.rank
     labels = call.first[axis]
     if labels is not None and call.out_shape[axis] != len(labels):
-        call.pin(labels, "is cut into by a slice")
-        start, step = int(call.arg(2, "start", 0) or 0), int(call.arg(4, "step", 1))
-        start = max(start + len(labels), 0) if start < 0 else start
-        labels = labels[start::step][: call.out_shape[axis]]
+        if int(call.arg(4, "step", 1)) != 1:
+            call.pin(labels, "is cut into by a slice with a step")
+            labels = None
+        else:
+            first, last = bounds(call.arg(2, "start"), call.arg(3, "end"), len(labels))
+            labels = labels[first:last]
     return [(*call.first[:axis], labels, *call.first[axis + 1 :])]
 
 
@@ -112,7 +119,7 @@ def transpose(call: Call) -> list[Dims]:
 
 def reshape(call: Call) -> list[Dims]:
     """view, flatten, unflatten: labels are repeated where dimensions merge; a split keeps the larger factor."""
-    return [reshaping.reshape(call.first, call.op.inputs[0].shape, call.out_shape, call.book, call.pin)]
+    return [reshaping.reshape(call)]
 
 
 def expand(call: Call) -> list[Dims]:

@@ -10,9 +10,13 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprune.graph.labels import Labels
+from hwprune.graph.choices import Choices
+from hwprune.graph.inputs import Inputs
+from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.layers import NetworkLayer, WidthOf
-from hwprune.graph.trace import Trace
+from hwprune.graph.literals import Literal
+from hwprune.graph.narrowing import Attribute
+from hwprune.graph.trace import Forward, Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,12 +80,26 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Padding:
-    """A padding module that makes channels of its own: coupled-channel numbers on both sides."""
+class Spanning:
+    """A call whose values for the channels that stay depend on those that go: a layer norm, a mean over channels.
 
+    Attributes:
+        position: in the trace.
+        module: path of the module that makes it.
+        why: in words.
+        inputs, outputs: per tensor and dimension the coupled channels' numbers, as in `Network.channel_of`.
+        literals: numbers among its arguments that follow from widths; their labels are coupled channels' numbers.
+    """
+
+    position: int
     module: str
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    why: str
+    inputs: tuple[Dims, ...]
+    outputs: tuple[Dims, ...]
+    literals: tuple[Literal, ...]
+
+    def __str__(self) -> str:
+        return f"{self.why} in {self.module or 'the network itself'!r}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +112,15 @@ class Network:
         parameter_dims: size of every parameter and buffer dimension as a function of the widths.
         consumers: see `Consumer`; for importances that watch inputs.
         unwatched: calls that sum over prunable channels outside of a convolution or linear module, as text.
-        paddings: see `Padding`.
+        attributes: integers of modules that follow from widths, found by a pass at other widths.
+        spanning: see `Spanning`; removing channels there is not the same as zeroing them.
         trace: the recorded forward pass.
+        keep: dimensions that carry labels behind a change of shape, by position in the trace.
+        rescaled: positions of arithmetic with a plain number that depends on a width (1 / sqrt(head size)).
         channel_of: per parameter (or buffer) and dimension the coupled channel's number at every index, -1 where it
             stays, None where the dimension is no channels at all.
-        input_shapes, model_reference: what was analysed.
+        inputs, forward, choices, model_reference: what was analysed, and how.
+        input_channels: per tensor of the inputs the coupled channels' numbers, None where it has no channels.
         groups_hash: fingerprint of all group names, widths and slots; a plan only fits a network with the same one.
     """
 
@@ -107,12 +129,23 @@ class Network:
     parameter_dims: Mapping[str, tuple[WidthOf, ...]]
     consumers: tuple[Consumer, ...]
     unwatched: tuple[str, ...]
-    paddings: tuple[Padding, ...]
+    attributes: tuple[Attribute, ...]
+    spanning: tuple[Spanning, ...]
     trace: Trace = field(repr=False)
+    keep: Mapping[int, frozenset[int]] = field(repr=False)
+    rescaled: frozenset[int] = field(repr=False)
     channel_of: Mapping[str, tuple[Labels | None, ...]] = field(repr=False)
-    input_shapes: tuple[tuple[int, ...], ...]
+    inputs: Inputs = field(repr=False)
+    input_channels: tuple[Labels | None, ...] = field(repr=False)
+    forward: Forward | None = field(repr=False)
+    choices: Choices
     model_reference: str
     groups_hash: str
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of all tensors of the inputs."""
+        return self.inputs.shapes
 
     @cached_property
     def free(self) -> tuple[ChannelGroup, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
 
-from hwprune.graph.labels import Book, Dims, Labels
-
-Pin = Callable[[Labels | None, str], None]
+from hwprune.graph.call import Call, Split
+from hwprune.graph.labels import Dims, Labels
 
 
 def segments(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
@@ -30,32 +29,37 @@ def segments(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[
         yield a, b
 
 
-def reshape(dims: Dims, before: tuple[int, ...], after: tuple[int, ...], book: Book, pin: Pin) -> Dims:
-    """Labels of the tensor after a view from shape ``before`` to shape ``after``.
+def reshape(call: Call) -> Dims:
+    """Labels of the first output, a view of the first input.
 
     Dimensions that merge repeat the labels of the channels among them. Where a dimension is split, the factor along
     which labels differ keeps them; where they differ along several, the largest keeps its labels and is the same along
-    the others (heads x head size, groups x channels).
+    the others (heads x head size, groups x channels), unless the call says that another one does.
     """
+    dims, before, after = call.first, call.op.inputs[0].shape, call.out_shape
     out: list[Labels | None] = [None] * len(after)
     if 0 in before:
         return tuple(out)
     for axis, size in enumerate(before):
         if size == 1:
-            pin(dims[axis], "is a dimension of one that a reshape moves")
+            call.pin(dims[axis], "is a dimension of one that a reshape moves")
+    wanted = call.keep.get(call.position, frozenset())
     for a, b in segments(before, after):
         labelled = [axis for axis in a if dims[axis] is not None]
         if not labelled:
             continue
         if len(labelled) > 1:
             for axis in labelled:
-                pin(dims[axis], "is merged with another dimension of channels")
+                call.pin(dims[axis], "is merged with another dimension of channels")
             continue
         labels = _spread(dims, a, labelled[0], before).reshape([after[i] for i in b])
-        keeper = _keeper(labels)
+        candidates = _candidates(labels)
+        keeper = next((axis for axis in candidates if b[axis] in wanted), candidates[0])
         first = np.moveaxis(labels, keeper, -1).reshape(-1, labels.shape[keeper])
         if len(first) > 1 and len(b) > 1:
-            book.unite(first, first[:1])
+            call.book.unite(first, first[:1])
+            if len(candidates) > 1:
+                call.splits.append(Split(call.position, tuple(b[i] for i in candidates), b[keeper], first[0]))
         out[b[keeper]] = first[0] if len(b) > 1 else labels
     return tuple(out)
 
@@ -69,7 +73,7 @@ def _spread(dims: Dims, axes: list[int], labelled: int, shape: tuple[int, ...]) 
     return np.broadcast_to(labels.reshape(form), [shape[axis] for axis in axes]).ravel()
 
 
-def _keeper(labels: Labels) -> int:
-    """The axis that goes on carrying labels: the one along which they differ, the largest of several."""
+def _candidates(labels: Labels) -> list[int]:
+    """The axes along which labels differ, the largest first: any of them could go on carrying labels."""
     varying = [axis for axis in range(labels.ndim) if (labels != np.take(labels, [0], axis=axis)).any()]
-    return max(varying or range(labels.ndim), key=lambda axis: labels.shape[axis])
+    return sorted(varying or range(labels.ndim), key=lambda axis: -labels.shape[axis])

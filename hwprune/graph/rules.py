@@ -19,11 +19,13 @@ from hwprune.graph.call import Call, Rule
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.mixing import (
     along_one,
+    attend,
     convolve,
     multiply_matrices,
     normalise,
     normalise_across,
     normalise_groups,
+    normalise_weight,
     reduce,
 )
 from hwprune.graph.moving import concatenate, expand, flip, pad, reshape, select, slice_, split, transpose
@@ -121,8 +123,13 @@ _BATCH_NORMS = _names("""
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm
     _batch_norm_no_update
 """)
-_MATRIX = _names("mm bmm addmm baddbmm")
-_REDUCE = _names("mean sum amax amin var std var_mean logsumexp")
+_MATRIX = _names("mm bmm addmm baddbmm mv")
+_ATTENTION = _names("""
+    _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention _scaled_dot_product_attention_math
+    _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+    _scaled_dot_product_fused_attention_overrideable
+""")
+_REDUCE = _names("mean sum amax amin var std var_mean std_mean logsumexp linalg_vector_norm norm")
 _ALONG_ONE = _names("_softmax _log_softmax _safe_softmax cumsum")
 _ORDER = _names("""
     all aminmax any argmax argmin argsort cummax cummin cumprod kthvalue logcumsumexp max median min mode msort
@@ -139,6 +146,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         **dict.fromkeys(_MADE_BESIDE, tiling.made_beside),
         **dict.fromkeys(_SPACE, shrink_space),
         **dict.fromkeys(_MATRIX, multiply_matrices),
+        **dict.fromkeys(_ATTENTION, attend),
         **dict.fromkeys(_CONVOLUTIONS, convolve),
         **dict.fromkeys(_BATCH_NORMS, normalise),
         **dict.fromkeys(_REDUCE, reduce),
@@ -146,7 +154,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         **dict.fromkeys(_ORDER, indexing.order),
         **dict.fromkeys(["scatter", "scatter_add", "scatter_reduce"], indexing.scatter),
         **dict.fromkeys(["index_add", "index_copy", "index_fill", "index_reduce"], indexing.index_write),
-        **dict.fromkeys(["nms", "affine_grid_generator", "as_strided"], indexing.geometry),
+        **dict.fromkeys(["nms", "affine_grid_generator"], indexing.geometry),
+        "as_strided": indexing.restride,
         **dict.fromkeys(["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], indexing.sample_grid),
         **dict.fromkeys(["roi_align", "roi_pool"], indexing.pool_regions),
         **dict.fromkeys(["channel_shuffle", "native_channel_shuffle"], tiling.channel_shuffle),
@@ -160,7 +169,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "expand": expand,
         "flip": flip,
         "native_group_norm": normalise_groups,
-        "native_layer_norm": normalise_across,
+        **dict.fromkeys(["native_layer_norm", "_fused_rms_norm"], normalise_across),
+        "_weight_norm_interface": normalise_weight,
         "select": select,
         "slice": slice_,
         "col2im": tiling.fold_patches,

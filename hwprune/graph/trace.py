@@ -136,7 +136,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, found = kwargs or {}, list[Tensor]()
         before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
-        module = max(self.tracker.parents, key=len).partition(".")[2]
+        module = innermost(self.tracker)
         op = Op(self.name(func), module, self.module_types.get(module, ""), *before, ())
         if self.guide is None:
             result = func(*args, **kwargs)
@@ -150,9 +150,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
     def name(self, func: Any) -> str:
         if func not in self.names:
-            name = func._schema.name.rpartition("::")[2]
-            self.names[func] = name if name.startswith("_") or not name.endswith("_") else name.rstrip("_")
+            self.names[func] = plain_name(func)
         return self.names[func]
+
+
+def plain_name(func: Any) -> str:
+    """An operator's name without namespace, overload and in-place underscore."""
+    name: str = func._schema.name.rpartition("::")[2]
+    return name if name.startswith("_") or not name.endswith("_") else name.rstrip("_")
+
+
+def innermost(tracker: ModuleTracker) -> str:
+    """Path of the innermost module that is running, "" for the root."""
+    return max(tracker.parents, key=len).partition(".")[2]
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
@@ -160,7 +170,7 @@ def _on_meta(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _untouched(model: nn.Module, forward: Forward | None) -> Iterator[None]:
+def running(model: nn.Module, forward: Forward | None) -> Iterator[None]:
     """Forget what the pass leaves on the modules (anchors, caches); run ``forward`` in the place of the model's own."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     if forward is not None:
@@ -184,11 +194,12 @@ def _record(
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     converted = {name: convert(tensor.detach()) for name, tensor in state.items()}
     like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
-    args, kwargs = inputs.zeros(None if like is None or method == "meta" else like)
-    args, kwargs = Inputs(args, kwargs).mapped(lambda x: convert(x if method != "meta" else _as(x, like)))
+    if method == "meta" and like is not None:
+        like = _on_meta(like)
+    args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     module_types = {name: type(module).__name__ for name, module in model.named_modules()}
-    with torch.no_grad(), evaluating(model), _untouched(model, forward), ModuleTracker() as tracker:
+    with torch.no_grad(), evaluating(model), running(model, forward), ModuleTracker() as tracker:
         recorder = _Recorder(tracker, module_types, guide)
         parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
         _share_tied(model, parameters)
@@ -198,10 +209,6 @@ def _record(
         leaves, _ = tree_flatten(result)
         outputs = tuple(recorder.value(leaf) for leaf in leaves if isinstance(leaf, Tensor))
     return Trace(tuple(recorder.ops), parameters, start, outputs, method, frozenset(recorder.static))
-
-
-def _as(tensor: Tensor, like: Tensor | None) -> Tensor:
-    return tensor if like is None or not tensor.is_floating_point() else tensor.to(like.dtype)
 
 
 def _share_tied(model: nn.Module, parameters: dict[str, Value]) -> None:

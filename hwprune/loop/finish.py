@@ -10,7 +10,7 @@ from torch import nn
 
 from hwprune.errors import ModelError
 from hwprune.files import write_atomically
-from hwprune.graph.surgery import verify
+from hwprune.graph.verification import verify
 from hwprune.loop.candidates import certificate_of, ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.milestones import recovered_statistics

@@ -64,14 +64,15 @@ def test_the_padding_of_a_cifar_resnet_is_free_and_groups_with_the_block_it_feed
     [
         (lambda t: t.softmax(1), "mixed over all"),
         (lambda t: t.roll(1, 1), "is rolled"),
-        (lambda t: t[:, :4], "cut into by a slice"),
-        (lambda t: t - t.mean(1, keepdim=True), "reduced over"),
+        (lambda t: t[:, :4], "a size written into the code: slice"),
+        (lambda t: t - t.mean(1, keepdim=True), None),
         (lambda t: t.cumsum(1), "mixed over all"),
         (lambda t: torch.cat([t, torch.ones_like(t)], 1), None),
         (lambda t: nn.functional.pad(t, (0, 0, 0, 0, 1, 1)), None),
-        (lambda t: nn.functional.group_norm(t, 2), "normalised over groups"),
+        (lambda t: nn.functional.group_norm(t, 2), "a size written into the code: native_group_norm"),
+        (lambda t: nn.functional.group_norm(t, 1), None),
     ],
-    ids=["softmax", "roll", "slice", "mean", "cumsum", "cat_constant", "literal_pad", "group_norm"],
+    ids=["softmax", "roll", "slice", "mean", "cumsum", "cat_constant", "literal_pad", "group_norm", "group_norm_of_one"],
 )
 def test_what_needs_every_channel_pins_them_and_says_why(operation, reason: str | None) -> None:
     network = analyze(Between(operation), X)
@@ -81,18 +82,19 @@ def test_what_needs_every_channel_pins_them_and_says_why(operation, reason: str 
     assert reason is None or reason in reasons
 
 
-def test_inputs_of_a_convolution_with_standardised_weights_stay() -> None:
+def test_weight_standardisation_spans_the_inputs_of_a_convolution() -> None:
     class Standardised(nn.Conv2d):
         """Weights normalised over their inputs on the way, as in normaliser-free networks."""
 
         def forward(self, x: Tensor) -> Tensor:
-            rows = self.weight.reshape(1, self.out_channels, -1)
+            rows = self.weight.reshape(1, len(self.weight), -1)
             weight = nn.functional.batch_norm(rows, None, None, training=True).reshape_as(self.weight)
             return nn.functional.conv2d(x, weight, self.bias)
 
     network = analyze(nn.Sequential(nn.Conv2d(3, 8, 1), Standardised(8, 6, 1), nn.Conv2d(6, 2, 1)), X)
 
-    assert network.widths == {"1": 6}
+    assert network.widths == {"0": 8, "1": 6}
+    assert [str(span) for span in network.spanning] == ["a batch norm that averages over channels in '1'"]
 
 
 def test_an_unknown_op_is_pinned_or_refused_and_never_passed() -> None:

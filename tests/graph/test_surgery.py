@@ -9,7 +9,8 @@ from torch import nn
 
 from hwprune.errors import HardCodedSizeError, PlanError
 from hwprune.graph.coupling import analyze
-from hwprune.graph.surgery import cut, verify
+from hwprune.graph.surgery import cut
+from hwprune.graph.verification import verify
 from hwprune.models.cifar_resnet import resnet20
 from hwprune.plan import Plan
 from tests.graph.networks import TORCHVISION, awake, build, random_plan
@@ -86,7 +87,7 @@ def test_shared_modules_and_tied_weights_stay_shared() -> None:
     assert verify(model, small, plan, network).equal
 
 
-def test_a_width_written_into_the_forward_is_refused_with_the_fix() -> None:
+def test_a_width_written_into_the_forward_pins_its_channels_and_names_the_line() -> None:
     class HardCoded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -98,8 +99,9 @@ def test_a_width_written_into_the_forward_is_refused_with_the_fix() -> None:
     model = HardCoded()
     network = analyze(model, torch.randn(1, 3, 4, 4))
 
-    with pytest.raises(HardCodedSizeError, match="exclude"):
-        cut(model, Plan.keeping(network, {"a": [0, 1, 2]}), network)
+    assert network.widths == {}
+    assert "size written into the code: view in 'the network itself'" in str(network.group("a").pinned)
+    assert "test_surgery.py:" in str(network.group("a").pinned)
 
 
 def test_code_that_takes_other_channels_at_another_width_is_refused() -> None:
@@ -117,8 +119,26 @@ def test_code_that_takes_other_channels_at_another_width_is_refused() -> None:
     model = LastHalf()
     network = analyze(model, torch.randn(1, 3, 4, 4))
 
+    assert network.widths == {}
+    assert "other operators at another width (flip" in str(network.group("a").pinned)
+
+
+def test_code_that_only_another_width_than_the_probed_ones_leads_astray_is_refused_by_the_cut() -> None:
+    class FlipsWhenNarrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            return self.c(y + (self.b(x).flip(1) if y.shape[1] == 2 else self.b(x)))
+
+    model = FlipsWhenNarrow()
+    network = analyze(model, torch.randn(1, 3, 4, 4))
+
+    assert not isinstance(cut(model, Plan.keeping(network, {"a": [0, 2, 3]}), network), type(None))
     with pytest.raises(HardCodedSizeError, match="kept apart"):
-        cut(model, Plan.keeping(network, {"a": [0, 2, 3]}), network)
+        cut(model, Plan.keeping(network, {"a": [0, 3]}), network)
 
 
 def test_a_plan_for_another_network_is_refused() -> None:

@@ -1,0 +1,142 @@
+"""Solved labels as channel groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprune.graph.flow import Flow
+from hwprune.graph.labels import Dims, Labels
+from hwprune.graph.network import ChannelGroup, Slot
+from hwprune.graph.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where every coupled channel lies: one entry per index of a parameter dimension, sorted by coupled channel.
+
+    Attributes:
+        roots: (entries,) the coupled channel.
+        keys: (entries,) position in ``dims`` of the parameter dimension.
+        indices: (entries,) index there.
+        dims: (parameter's value number, dimension).
+    """
+
+    roots: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    dims: tuple[tuple[int, int], ...]
+
+
+class Grouping:
+    """Groups of coupled channels, and the number of the coupled channel at every label.
+
+    Attributes:
+        groups: free ones first, both in the order in which the parameters come.
+        number: (coupled channels,) number by root, -1 where the channel stays.
+    """
+
+    def __init__(self, record: Trace, flow: Flow) -> None:
+        self.record, self.flow = record, flow
+        book = flow.book
+        self.roots = book.roots()
+        count = int(self.roots.max(initial=-1)) + 1
+        self.hidden = np.zeros(count, dtype=bool)
+        for labels in book.hidden:
+            self.hidden[self.roots[labels]] = True
+        self.reasons = list(dict.fromkeys(why for _, why in book.pins))
+        place = {why: position for position, why in enumerate(self.reasons)}
+        self.reason = np.full(count, -1, dtype=np.int64)  # of each coupled channel the position of its reason
+        for labels, why in reversed(book.pins):  # the first reason is the one that is told
+            self.reason[self.roots[labels]] = place[why]
+        self._name_of = {value.number: name for name, value in reversed(list(record.parameters.items()))}
+        self.contracted = np.zeros(book.size, dtype=bool)
+        for labels in flow.contracted:
+            self.contracted[labels] = True
+        self.number = np.full(count, -1, dtype=np.int64)
+        self.groups = self._named(self._drafts())
+
+    def numbers(self, labels: Labels) -> Labels:
+        """Number of the coupled channel at every label, -1 where it stays."""
+        return self.number[self.roots[labels]]
+
+    def kept(self, stays: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Per label: is it left where only the coupled channels with ``stays`` are?"""
+        number = self.number[self.roots]
+        kept: NDArray[np.bool_] = (number < 0) | np.append(stays, True)[number]
+        return kept
+
+    def channel_of(self) -> dict[str, Dims]:
+        """Per parameter and dimension the coupled channels' numbers, None where the dimension is no channels."""
+        return {
+            name: tuple(None if x is None else self.numbers(x) for x in self.flow.labels[value.number])
+            for name, value in self.record.parameters.items()
+        }
+
+    def _places(self) -> _Places:
+        roots, keys, indices, dims = [], [], [], list[tuple[int, int]]()
+        for number in dict.fromkeys(value.number for value in self.record.parameters.values()):
+            for dim, labels in enumerate(self.flow.labels[number]):
+                if labels is None:
+                    continue
+                here = self.roots[labels]
+                seen = np.flatnonzero(~self.hidden[here])
+                roots.append(here[seen])
+                keys.append(np.full(len(seen), len(dims)))
+                indices.append(seen)
+                dims.append((number, dim))
+        if not dims:
+            none = np.zeros(0, dtype=np.int64)
+            return _Places(none, none, none, ())
+        root = np.concatenate(roots)
+        first = np.full(len(self.number), len(root))
+        np.minimum.at(first, root, np.arange(len(root)))
+        order = np.argsort(first[root], kind="stable")  # stable: by parameter dimension, then index, inside a channel
+        return _Places(root[order], np.concatenate(keys)[order], np.concatenate(indices)[order], tuple(dims))
+
+    def _drafts(self) -> list[tuple[str | None, NDArray[np.int64], tuple[Slot, ...]]]:
+        """Reason, coupled channels and slots of every group: those channels that touch the same parameter dimensions
+        equally often and stay, if they do, for the same reason."""
+        places = self._places()
+        starts = np.flatnonzero(np.diff(places.roots, prepend=-1))
+        lengths = np.diff(np.append(starts, len(places.roots))).astype(np.int64)
+        kinds: dict[tuple[int, bytes], list[int]] = {}
+        for position, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            shape = places.keys[start : start + length].tobytes()
+            kinds.setdefault((int(self.reason[places.roots[start]]), shape), []).append(position)
+        drafts = []
+        for (why, _), members in kinds.items():
+            first = starts[members]
+            cells = first[:, np.newaxis] + np.arange(lengths[members[0]])
+            keys, indices = places.keys[cells[0]], places.indices[cells]
+            reason = None if why < 0 else self.reasons[why]
+            if reason is None and len(members) == 1:
+                reason = "is a single coupled channel, and one must stay"
+            slots = tuple(self._slot(places.dims[key], indices[:, keys == key]) for key in dict.fromkeys(keys.tolist()))
+            drafts.append((reason, places.roots[first], slots))
+        drafts.sort(key=lambda draft: draft[0] is not None)  # free ones first, otherwise in forward order
+        return drafts
+
+    def _slot(self, key: tuple[int, int], indices: NDArray[np.int64]) -> Slot:
+        number, dim = key
+        labels = self.flow.labels[number][dim]
+        summed = labels is not None and bool(self.contracted[labels[indices[0, 0]]])
+        return Slot(self._name_of[number], dim, indices, summed)
+
+    def _named(self, drafts: list[tuple[str | None, NDArray[np.int64], tuple[Slot, ...]]]) -> tuple[ChannelGroup, ...]:
+        groups, used, start = [], dict[str, int](), 0
+        for reason, roots, slots in drafts:
+            maker = next((slot for slot in slots if not slot.contracted), None)
+            first = slots[0] if maker is None else maker
+            name = first.parameter.rpartition(".")[0] or first.parameter
+            name = name if maker is not None else f"input of {name}"
+            used[name] = used.get(name, 0) + 1
+            name = name if used[name] == 1 else f"{name}#{used[name]}"
+            numbers = np.arange(start, start + len(roots))
+            if reason is None:
+                self.number[roots] = numbers
+            start += len(roots)
+            groups.append(ChannelGroup(name, len(roots), slots, reason, numbers))
+        return tuple(groups)

@@ -1,0 +1,204 @@
+"""Is the pruned network what it should be? Compared with the dense one whose removed channels nobody listens to."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.module_tracker import ModuleTracker
+
+from hwprune.graph.labels import Dims
+from hwprune.graph.narrowing import rows, smaller
+from hwprune.graph.network import Network, Spanning
+from hwprune.graph.rules import RULES
+from hwprune.graph.surgery import kept_channels
+from hwprune.graph.trace import innermost, plain_name, running
+from hwprune.modes import evaluating
+from hwprune.plan import Plan
+
+_Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far the pruned network is from the dense one whose removed channels are zeroed at their consumers.
+
+    Attributes:
+        error: largest absolute difference of the outputs over their largest absolute value, in float64.
+        tolerance: what rounding explains: float64 epsilon x 1024 x the square root of the number of operators.
+        spanning: the normalisations and reductions over removed channels, in words. There removing is not zeroing, so
+            the dense network computes them over the channels that stay.
+        rescaled: how many constants of the code (1 / sqrt(head size)) the dense network took from the pruned one.
+    """
+
+    error: float
+    tolerance: float
+    spanning: tuple[str, ...] = ()
+    rescaled: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether rounding explains the difference."""
+        return self.error <= self.tolerance
+
+
+def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, seed: int = 0) -> Verification:
+    """Compare ``small`` with ``model`` whose removed channels no consumer listens to; float64, random inputs.
+
+    Removing a channel is the same as zeroing it where it is summed over, so the two are equal to rounding. A layer norm
+    or a mean over channels takes removed channels into account until they are gone: those calls are narrowed in the
+    dense network too, and named in the result.
+    """
+    stays = kept_channels(network, plan)
+    dense, pruned = copy.deepcopy(model).double(), copy.deepcopy(small).double()
+    _silence(dense, network, stays)
+    spanning = [span for span in network.spanning if _loses(span, stays)]
+    keys = _keys(network)
+    like = next((x for x in dense.state_dict().values() if x.is_floating_point()), None)
+    args, kwargs = network.inputs.random(seed, like)
+    numbers = iter(network.input_channels)
+    few_args, few_kwargs = tree_map(
+        lambda x: smaller(x, rows((None, next(numbers)), stays)) if isinstance(x, Tensor) else x, (args, kwargs)
+    )
+    with torch.no_grad(), evaluating(dense), evaluating(pruned), sdpa_kernel(SDPBackend.MATH):
+        tracker = ModuleTracker()
+        scalars = _Scalars(tracker, {keys[at] for at in network.rescaled})
+        with running(pruned, network.forward), tracker, scalars:
+            right = tree_flatten(pruned(*few_args, **few_kwargs))[0]
+        tracker = ModuleTracker()
+        narrowing = _Narrowing(tracker, {keys[span.position]: span for span in spanning}, scalars.found, stays)
+        with running(dense, network.forward), tracker, narrowing:
+            left = tree_flatten(dense(*args, **kwargs))[0]
+    errors = [_relative(a, b) for a, b in zip(left, right, strict=True) if isinstance(a, Tensor)]
+    tolerance = float(np.finfo(np.float64).eps * 1024 * len(network.trace.ops) ** 0.5)
+    named = tuple(dict.fromkeys(str(span) for span in spanning))
+    return Verification(max(errors, default=0.0), tolerance, named, len(network.rescaled))
+
+
+def _silence(dense: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None:
+    """Zero the weights by which consumers listen to removed channels."""
+    state = {**dict(dense.named_parameters(remove_duplicate=False)), **dict(dense.named_buffers())}
+    with torch.no_grad():
+        for group in network.free:
+            removed = np.flatnonzero(~stays[group.numbers])
+            for slot in group.slots:
+                if slot.contracted and len(removed):
+                    index = torch.from_numpy(slot.indices[removed].ravel())
+                    state[slot.parameter].index_fill_(slot.dim, index.to(state[slot.parameter].device), 0.0)
+
+
+def _loses(span: Spanning, stays: NDArray[np.bool_]) -> bool:
+    return any(x is not None and not stays[x[x >= 0]].all() for dims in span.inputs for x in dims)
+
+
+def _family(name: str) -> str:
+    """Operators of one rule stand for each other: devices name their batch norms and attentions differently."""
+    rule = RULES.get(name)
+    return name if rule is None else rule.__name__
+
+
+def _keys(network: Network) -> list[_Key]:
+    """What every call of the trace is known by in another pass: module, family, how many came before."""
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for op in network.trace.ops:
+        key = (op.module, _family(op.name))
+        keys.append((*key, seen[key]))
+        seen[key] += 1
+    return keys
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Knows every call by its key."""
+
+    def __init__(self, tracker: ModuleTracker) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tracker, self.seen = tracker, Counter[tuple[str, str]]()
+
+    def key(self, func: Any) -> _Key:
+        key = (innermost(self.tracker), _family(plain_name(func)))
+        self.seen[key] += 1
+        return (*key, self.seen[key] - 1)
+
+
+class _Scalars(_Counting):  # type: ignore[no-untyped-call]
+    """Notes the plain numbers of the wanted calls."""
+
+    def __init__(self, tracker: ModuleTracker, wanted: set[_Key]) -> None:
+        super().__init__(tracker)
+        self.wanted, self.found = wanted, dict[_Key, tuple[Any, ...]]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (key := self.key(func)) in self.wanted:
+            self.found[key] = args
+        return func(*args, **(kwargs or {}))
+
+
+class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
+    """Runs the spanning calls over the channels that stay, and wanted arithmetic with the pruned network's numbers."""
+
+    def __init__(
+        self,
+        tracker: ModuleTracker,
+        spans: Mapping[_Key, Spanning],
+        scalars: Mapping[_Key, tuple[Any, ...]],
+        stays: NDArray[np.bool_],
+    ) -> None:
+        super().__init__(tracker)
+        self.spans, self.scalars, self.stays = spans, scalars, stays
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        key = self.key(func)
+        if key in self.scalars:
+            args = [
+                mine if isinstance(mine, Tensor) else other for mine, other in zip(args, self.scalars[key], strict=True)
+            ]
+        span = self.spans.get(key)
+        if span is None:
+            return func(*args, **(kwargs or {}))
+        left = iter(span.inputs)
+
+        def narrow(x: Any) -> Any:
+            return smaller(x, rows(next(left), self.stays)) if isinstance(x, Tensor) else x
+
+        few, few_kwargs = tree_map(narrow, (list(args), kwargs or {}))
+        kept = np.append(self.stays, True)  # -1, a channel that always stays, finds the last
+        for literal in span.literals:
+            if literal.item is None:
+                few[literal.argument] = literal.at(kept)
+            else:
+                items = list(few[literal.argument])
+                items[literal.item] = literal.at(kept)
+                few[literal.argument] = items
+        result = func(*few, **few_kwargs)
+        out = iter(span.outputs)
+        return tree_map(lambda x: _widened(x, next(out), self.stays) if isinstance(x, Tensor) else x, result)
+
+
+def _widened(x: Tensor, dims: Dims, stays: NDArray[np.bool_]) -> Tensor:
+    """Zeros where channels are missing."""
+    for dim, (numbers, index) in enumerate(zip(dims, rows(dims, stays), strict=True)):
+        if numbers is not None and index is not None:
+            wide = x.new_zeros([len(numbers) if i == dim else size for i, size in enumerate(x.shape)])
+            x = wide.index_copy(dim, torch.from_numpy(index).to(x.device), x)
+    return x
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if not a.numel():
+        return 0.0
+    a, b = a.double(), b.double()
+    scale = max(float(a.abs().max()), float(b.abs().max()), 1e-300)
+    return float((a - b).abs().max()) / scale
