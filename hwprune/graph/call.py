@@ -100,7 +100,7 @@ class Call:
             return None
         if a is not b:
             self.book.unite(a, b)
-        return a
+        return b if self.book.is_soft(a) else a
 
     def only(self, dims: Dims) -> list[Dims]:
         """The first output has ``dims``, and so has any other of its shape (indices); the rest are not channels."""

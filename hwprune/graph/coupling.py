@@ -69,7 +69,9 @@ def analyze(
     group_of = np.zeros(sum(group.width for group in groups), dtype=np.int64)
     for position, group in enumerate(groups):
         group_of[group.numbers] = position
-    layers, sizes = lower(record, flow.labels, grouping.numbers, group_of, [group.name for group in groups])
+    layers, sizes = lower(
+        record, flow.labels, grouping.numbers, group_of, [group.name for group in groups], choices.conv_groups
+    )
     consumers, unwatched = _consumers(model, record, flow, grouping)
     return Network(
         groups=groups,

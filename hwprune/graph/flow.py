@@ -11,7 +11,9 @@ import numpy as np
 from hwprune.errors import UnknownOpError
 from hwprune.graph.call import Call, Rule, Split
 from hwprune.graph.choices import Choices
+from hwprune.graph.indexing import RECURRENT, recurrent
 from hwprune.graph.labels import Book, Dims, Labels
+from hwprune.graph.literals import splits_offsets
 from hwprune.graph.rules import pin_all
 from hwprune.graph.trace import Trace
 
@@ -81,7 +83,7 @@ def propagate(
         flow.labels.setdefault(value.number, _input_labels(value.shape, book, choices))
     for position, op in enumerate(record.ops):
         call = Call(op, book, flow.labels, position, record.static, keep or {}, choices.conv_groups)
-        rule = rules.get(op.name)
+        rule = recurrent if op.module_type in RECURRENT else rules.get(op.name)
         if rule is None:
             reached = sum(len(x) for value in op.inputs for x in call.dims(value) if x is not None)
             if on_unknown == "refuse" and reached:
@@ -126,7 +128,7 @@ def settle(
         keep = _by_position(chosen)
         flow = propagate(record, rules, on_unknown, book, fresh_labels(record, book, kernels), choices, keep)
         if not flow.splits:
-            return flow, keep
+            return flow, {**keep, **_offsets(record, choices)}
         roots, pinned = flow.pinned()
         inner = np.zeros(book.size, dtype=bool)
         if choices.attention == "heads":
@@ -144,7 +146,15 @@ def settle(
                 ended.add(key)
             chosen[key] = split.candidates[at % len(split.candidates)]
         if not moved:
-            return flow, _by_position(chosen)
+            return flow, {**_by_position(chosen), **_offsets(record, choices)}
+
+
+def _offsets(record: Trace, choices: Choices) -> dict[int, frozenset[int]]:
+    """Grouped convolutions that lose offsets; at one offset they look like depthwise ones, whose groups go whole."""
+    if choices.conv_groups != "offsets":
+        return {}
+    convolutions = [(i, op) for i, op in enumerate(record.ops) if op.name in ("convolution", "_convolution")]
+    return {i: frozenset([1]) for i, op in convolutions if int(op.args[8]) > 1 and splits_offsets(op)}
 
 
 def _by_position(chosen: Mapping[tuple[int, tuple[int, ...]], int]) -> dict[int, frozenset[int]]:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from hwprune.graph.literals import Literal
@@ -68,12 +70,31 @@ class Follower:
         self.read = {value.number for op in self.dense.ops for value in op.inputs}
         self.read |= {value.number for value in self.dense.outputs}
 
+    def cut_whole(self, position: int, x: Tensor) -> Tensor:
+        """Instead of a part of the channels all of them were taken: the slice's end did not follow the widths."""
+        literals = tuple(literal for literal, _ in self.numbers(position))
+        self.mismatches.append(Mismatch(position, literals, _line_of_user(sys._getframe())))
+        return x.new_empty(self.sizes(self.dense.ops[position].outputs[0]))
+
+    def reshaped(self, x: Tensor) -> Tensor | None:
+        """What a change of shape that failed before it reached an operator should have made; None if it is no such."""
+        for position in range(self.position, min(self.position + 2, len(self.dense.ops))):
+            op = self.dense.ops[position]
+            if op.name in ("view", "_unsafe_view"):
+                self.position = position + 1
+                literals = tuple(literal for literal, _ in self.numbers(position))
+                self.mismatches.append(Mismatch(position, literals, _line_of_user(sys._getframe())))
+                return x.new_empty(self.sizes(op.outputs[0]))
+        return None
+
     def result(self, op: Op, run: Callable[[], Any], tensors: Sequence[Tensor]) -> Any:
         """See `Guide.result`."""
         position, self.position = self.position, self.position + 1
-        if position >= len(self.dense.ops) or self.dense.ops[position].name != op.name:
+        before = self.dense.ops[position] if position < len(self.dense.ops) else None
+        if before is not None and (before.name, op.name) == ("slice", "alias"):
+            return self.cut_whole(position, tensors[0])
+        if before is None or before.name != op.name:
             raise LostError(op, _line_of_user(sys._getframe()))
-        before = self.dense.ops[position]
         wrong = [literal for literal, value in self.numbers(position) if literal.given(op) not in (value, -1, None)]
         if op.name in _ARITHMETIC and _plain(op) != _plain(before):
             self.rescaled.add(position)
@@ -97,6 +118,29 @@ class Follower:
             supply = iter(instead)
             return tree_unflatten([next(supply) if isinstance(x, Tensor) else x for x in leaves], spec)
         return instead[0] if len(instead) == 1 and op.name not in _SEVERAL else instead
+
+
+_RESHAPES: Final = frozenset([torch.Tensor.reshape, torch.reshape, torch.Tensor.unflatten, torch.unflatten])
+
+
+class Reshapes(TorchFunctionMode):  # type: ignore[misc]  # torch leaves it untyped
+    """Catches changes of shape that fail in torch's own checks, before any operator is called."""
+
+    def __init__(self, follower: Follower) -> None:
+        super().__init__()
+        self.follower = follower
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _RESHAPES:
+            return func(*args, **(kwargs or {}))
+        try:
+            return func(*args, **(kwargs or {}))
+        except RuntimeError:
+            with _disable_current_modes():
+                made = self.follower.reshaped(args[0])
+            if made is None:
+                raise
+            return made
 
 
 # Operators that return a list even of one tensor.

@@ -225,13 +225,12 @@ def deformable(call: Call) -> list[Dims]:
     return [(call.first[0], w[0], None, None)]
 
 
-_RECURRENT: Final = frozenset(["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+RECURRENT: Final = frozenset(["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+"""Modules whose calls go to `recurrent`, whatever the operator."""
 
 
-def recurrent(call: Call) -> list[Dims] | None:
-    """Inside a recurrent module every channel stays, with the module's name as the reason; None elsewhere."""
-    if call.op.module_type not in _RECURRENT:
-        return None
+def recurrent(call: Call) -> list[Dims]:
+    """Inside a recurrent module every channel stays, with the module's name as the reason."""
     for value in call.op.inputs:
         _pin_every(call, value, f"feeds {call.op.module_type} {call.op.module!r}, whose gates hwprune does not cut,")
     return [(None,) * len(value.shape) for value in call.op.outputs]

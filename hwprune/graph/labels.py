@@ -26,11 +26,22 @@ class Book:
     right: list[Labels] = field(default_factory=list)
     pins: list[tuple[Labels, str]] = field(default_factory=list)
     hidden: list[Labels] = field(default_factory=list)
+    soft: dict[int, Labels] = field(default_factory=dict)
 
     def fresh(self, count: int) -> Labels:
         """``count`` labels that nobody else has."""
         self.size += count
         return np.arange(self.size - count, self.size, dtype=np.int64)
+
+    def copies(self, count: int) -> Labels:
+        """Labels for ``count`` equal values (a broadcast, a tensor of zeros): channels only if they meet channels."""
+        made = self.fresh(count)
+        self.soft[id(made)] = made
+        return made
+
+    def is_soft(self, labels: Labels) -> bool:
+        """Whether these are `copies` that have met nothing yet."""
+        return id(labels) in self.soft
 
     def unite(self, a: Labels, b: Labels) -> None:
         """Index by index, ``a`` and ``b`` share one fate. Shapes broadcast."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprune.layer import Layer
 
@@ -43,6 +43,8 @@ class NetworkLayer:
         name: module path, unique ("layer1.0.conv1"; a second call is "head.conv@2").
         dense: the layer at full width.
         c_in, c_out: its widths as functions of the groups.
+        fixed_groups: groups of a convolution that loses the same offset of every group: their number stays, and what
+            each holds follows its input; 0 where whole groups go, or there is one.
         fused: whether runtimes fold it into the layer before it (batch norm or ReLU behind a convolution), so that
             it has no latency of its own.
     """
@@ -52,7 +54,19 @@ class NetworkLayer:
     c_in: WidthOf
     c_out: WidthOf
     fused: bool = False
+    fixed_groups: int = 0
 
     def at(self, widths: Mapping[str, int]) -> Layer:
         """The layer that the hardware sees when every group keeps ``widths[name]`` channels."""
-        return self.dense.at(self.c_in(widths), self.c_out(widths))
+        return self.sized(self.c_in(widths), self.c_out(widths))
+
+    def sized(self, c_in: int, c_out: int) -> Layer:
+        """The layer that the hardware sees at these widths.
+
+        >>> dense = Layer("conv", 64, 128, kernel=(3, 3), group_width=16)
+        >>> cut = NetworkLayer("c", dense, WidthOf(64), WidthOf(128), fixed_groups=4).sized(32, 64)
+        >>> cut.groups, cut.group_width, dense.at(32, 64).groups
+        (4, 8, 2)
+        """
+        layer = self.dense.at(c_in, c_out)
+        return replace(layer, group_width=c_in // self.fixed_groups) if self.fixed_groups else layer

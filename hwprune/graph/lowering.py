@@ -9,8 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from hwprune.graph.call import ConvGroups
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.layers import NetworkLayer, WidthOf
+from hwprune.graph.literals import splits_offsets
 from hwprune.graph.mixing import convolve, normalise
 from hwprune.graph.rules import RULES, unlabelled
 from hwprune.graph.trace import Op, Trace, Value
@@ -50,6 +52,7 @@ def lower(
     numbers: Callable[[Labels], Labels],
     group_of: Labels,
     names: Sequence[str],
+    conv_groups: ConvGroups = "whole",
 ) -> tuple[tuple[NetworkLayer, ...], dict[str, tuple[WidthOf, ...]]]:
     """The network's layers, and the dimensions of its parameters, as functions of the widths.
 
@@ -58,6 +61,7 @@ def lower(
         numbers: labels -> coupled channels' numbers, -1 where they stay.
         group_of: (coupled channels,) position of each one's group in ``names``.
         names: of the groups.
+        conv_groups: see `Choices`.
     """
     totals = np.bincount(group_of, minlength=len(names)) if len(names) else np.zeros(0, dtype=np.int64)
 
@@ -74,14 +78,16 @@ def lower(
         return tuple(width(size, dim) for size, dim in zip(value.shape, dims, strict=True))
 
     sizes = {name: widths_of(value) for name, value in record.parameters.items()}
-    return tuple(_Lowering(record, widths_of).layers()), sizes
+    return tuple(_Lowering(record, widths_of, conv_groups).layers()), sizes
 
 
 class _Lowering:
     """One pass over the calls; remembers who wrote a value and how often it is read, to see what gets fused."""
 
-    def __init__(self, record: Trace, widths_of: Callable[[Value], tuple[WidthOf, ...]]) -> None:
-        self.record, self.widths_of = record, widths_of
+    def __init__(
+        self, record: Trace, widths_of: Callable[[Value], tuple[WidthOf, ...]], conv_groups: ConvGroups
+    ) -> None:
+        self.record, self.widths_of, self.conv_groups = record, widths_of, conv_groups
         self.writer = {value.number: op for op in record.ops for value in op.outputs}
         self.readers: dict[int, list[Op]] = {}
         for op in record.ops:
@@ -118,7 +124,8 @@ class _Lowering:
         name = op.module or op.name
         self.seen[name] += 1
         unique = name if self.seen[name] == 1 else f"{name}@{self.seen[name]}"
-        return NetworkLayer(unique, layer, c_in, c_out, fused)
+        offsets = layer.group_width > 0 and self.conv_groups == "offsets" and splits_offsets(op)
+        return NetworkLayer(unique, layer, c_in, c_out, fused, layer.groups if offsets else 0)
 
     def _is_fused(self, op: Op, layer: Layer) -> bool:
         source = op.inputs[0].number

@@ -30,7 +30,9 @@ def convolve(call: Call) -> list[Dims]:
         call.unite(channels, into)
         if into is not None:
             call.contracted.append(into)
-    elif call.conv_groups == "offsets" and weight.shape[1] > 1 and x.shape[1] > groups:
+    elif call.position in call.keep or (
+        call.conv_groups == "offsets" and weight.shape[1] > 1 and x.shape[1] > groups
+    ):
         out = _couple_offsets(call, channels, w, groups, transposed)
     else:
         out = _couple_conv_groups(call, channels, w, groups, transposed)
@@ -99,6 +101,7 @@ def _note_inner(call: Call, a: Value, left: Labels | None, b: Value, right: Labe
     if a.number not in call.static and b.number not in call.static:
         if left is not None:
             call.inner.append(left)
+            call.spans = "a product of two activations over channels"
         return
     for value, labels in ((a, left), (b, right)):
         if value.number in call.static and labels is not None:
@@ -120,7 +123,9 @@ def attend(call: Call) -> list[Dims]:
     q, k, v = (call.dims(value) for value in call.op.inputs[:3])
     if not (q[-1] is None and k[-1] is None):
         call.unite(q[-1], k[-1])
-        call.inner += [] if q[-1] is None else [q[-1]]
+        if q[-1] is not None:
+            call.inner.append(q[-1])
+            call.spans = "attention over head dimensions"
     for labels in (q[-2], k[-2], v[-2]):
         call.pin(labels, "is the sequence that attention runs over")
     heads = q[:-2]

@@ -131,7 +131,7 @@ def expand(call: Call) -> list[Dims]:
             out.append(labels)
         else:
             call.pin(labels, f"is broadcast over {call.out_shape[axis + new]}")
-            out.append(None)
+            out.append(call.book.copies(call.out_shape[axis + new]))
     return [tuple(out)]
 
 

@@ -8,12 +8,13 @@ from torch.nn.utils import parametrize
 
 from hwprune.errors import ModelError
 from hwprune.graph.trace import Forward
+from hwprune.models import detection
 
 _CONVS = nn.modules.conv._ConvNd
 
 
 def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
-    """The forward to run, None for the model's own.
+    """The forward to run, None for the model's own: the given one, or that of a torchvision detector.
 
     Raises:
         ModelError: the model is compiled, scripted, wrapped for parallel training, quantised, or has weights that are
@@ -23,7 +24,7 @@ def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
     for name, module in model.named_modules():
         _refuse_quantised(name, module)
         _refuse_weight_hooks(name, module)
-    return forward
+    return forward or detection.forward_of(model)
 
 
 def kernels(model: nn.Module) -> frozenset[str]:

@@ -20,7 +20,7 @@ from hwprune.errors import HardCodedSizeError, ModelError
 from hwprune.graph.call import Rule
 from hwprune.graph.choices import Choices
 from hwprune.graph.flow import Flow, propagate
-from hwprune.graph.following import Follower, LostError, Mismatch, culprit
+from hwprune.graph.following import Follower, LostError, Mismatch, Reshapes, culprit
 from hwprune.graph.grouping import Grouping
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Book, Dims, Labels
@@ -117,7 +117,8 @@ class Probe:
             self.choices.conv_groups,
         )
         try:
-            record = retrace(copy, self._narrowed_inputs(kept), self.record.method, self.forward, follower)
+            with Reshapes(follower):
+                record = retrace(copy, self._narrowed_inputs(kept), self.record.method, self.forward, follower)
         except LostError as error:
             self._pin_scope(grouping, (), error.op.module, f"{error} ({error.line})")
             return False

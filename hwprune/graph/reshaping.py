@@ -48,6 +48,8 @@ def reshape(call: Call) -> Dims:
         labelled = [axis for axis in a if dims[axis] is not None]
         if not labelled:
             continue
+        if len(labelled) > 1:  # copies beside channels are no channels
+            labelled = [axis for axis in labelled if not call.book.is_soft(dims[axis])] or labelled
         if len(labelled) > 1:
             for axis in labelled:
                 call.pin(dims[axis], "is merged with another dimension of channels")

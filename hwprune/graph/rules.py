@@ -104,11 +104,11 @@ _TIE = _names("""
     rrelu_with_noise rsub sub true_divide where xlogy __xor__
 """)
 _CREATE = _names("""
-    arange device empty empty_strided eye full linspace logspace ones rand randint randn randperm scalar_tensor
-    tril_indices triu_indices zeros
+    arange device empty_strided eye linspace logspace rand randint randn randperm scalar_tensor tril_indices
+    triu_indices
 """)
 _MADE_LIKE = _names("empty_like full_like ones_like rand_like randint_like randn_like zeros_like")
-_MADE_BESIDE = _names("new_empty new_full new_ones new_zeros")
+_CONSTANT = _names("empty full new_empty new_full new_ones new_zeros ones zeros")
 _SPACE = _names("""
     _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d fractional_max_pool2d
@@ -143,7 +143,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         **dict.fromkeys(_TIE, tie),
         **dict.fromkeys(_CREATE, unlabelled),
         **dict.fromkeys(_MADE_LIKE, tiling.made_like),
-        **dict.fromkeys(_MADE_BESIDE, tiling.made_beside),
+        **dict.fromkeys(_CONSTANT, tiling.constant),
         **dict.fromkeys(_SPACE, shrink_space),
         **dict.fromkeys(_MATRIX, multiply_matrices),
         **dict.fromkeys(_ATTENTION, attend),

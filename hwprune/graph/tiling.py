@@ -46,13 +46,10 @@ def repeat(call: Call) -> list[Dims]:
     out: list[Labels | None] = [None] * new
     for axis, labels in enumerate(call.first):
         size, times = call.op.inputs[0].shape[axis], call.out_shape[axis + new]
-        if labels is None or size == times:
-            out.append(labels)
-        elif size == 1:
-            call.pin(labels, f"is repeated {times} times")
-            out.append(None)
+        if size == 1 < times:
+            out.append(call.book.copies(times))
         else:
-            out.append(np.tile(labels, times // size))
+            out.append(None if labels is None else np.tile(labels, times // size))
     return [tuple(out)]
 
 
@@ -166,10 +163,6 @@ def made_like(call: Call) -> list[Dims]:
     return [call.first] if call.op.inputs else [(None,) * len(call.out_shape)]
 
 
-def made_beside(call: Call) -> list[Dims]:
-    """x.new_zeros(sizes): a constant; where it lies over ``x`` at the same size it has its channels."""
-    shape = call.op.inputs[0].shape if call.op.inputs else ()
-    if len(shape) != len(call.out_shape):
-        return [(None,) * len(call.out_shape)]
-    sizes = zip(call.first, shape, call.out_shape, strict=True)
-    return [tuple(labels if before == after else None for labels, before, after in sizes)]
+def constant(call: Call) -> list[Dims]:
+    """One number everywhere, so that any index may go: what it meets says which. zeros, ones, x.new_full."""
+    return [tuple(call.book.copies(size) if size > 1 else None for size in call.out_shape)]

@@ -109,6 +109,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         self.next_number = 0
         self.static: set[int] = set()
         self.names: dict[Any, str] = {}
+        self.tensors: dict[Any, bool] = {}
 
     def value(self, tensor: Tensor) -> Value:
         number = self.numbers.get(id(tensor))
@@ -134,6 +135,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         return tree
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.makes_tensors(func):  # questions to a tensor (its device), answered in numbers
+            return func(*args, **(kwargs or {}))
         kwargs, found = kwargs or {}, list[Tensor]()
         before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
         module = innermost(self.tracker)
@@ -153,6 +156,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             self.names[func] = plain_name(func)
         return self.names[func]
 
+    def makes_tensors(self, func: Any) -> bool:
+        if func not in self.tensors:
+            self.tensors[func] = any("Tensor" in str(made.type) for made in func._schema.returns)
+        return self.tensors[func]
+
 
 def plain_name(func: Any) -> str:
     """An operator's name without namespace, overload and in-place underscore."""
@@ -162,7 +170,8 @@ def plain_name(func: Any) -> str:
 
 def innermost(tracker: ModuleTracker) -> str:
     """Path of the innermost module that is running, "" for the root."""
-    return max(tracker.parents, key=len).partition(".")[2]
+    # "Global" is the tracker's word for outside of any module: not a path, and longer than a short one.
+    return max(tracker.parents - {"Global"}, key=len, default="").partition(".")[2]
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
