@@ -10,7 +10,9 @@ small   = hwprune.load("runs/pruned")
 from hwprune.data.batches import Data as Data
 from hwprune.data.load import load_data as load_data
 from hwprune.errors import HwpruneError as HwpruneError
+from hwprune.graph.choices import Choices as Choices
 from hwprune.graph.coupling import analyze as analyze
+from hwprune.graph.inputs import Inputs as Inputs
 from hwprune.graph.network import ChannelGroup as ChannelGroup
 from hwprune.graph.network import Network as Network
 from hwprune.graph.surgery import cut as cut
@@ -25,8 +27,10 @@ from hwprune.recovery.recipe import Recipe as Recipe
 __version__ = "0.1.0"
 __all__ = [
     "ChannelGroup",
+    "Choices",
     "Data",
     "HwpruneError",
+    "Inputs",
     "Network",
     "Plan",
     "Recipe",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hwprune.cli import show
+from hwprune.cli.choosing import AttentionOption, ConvGroupsOption, chosen
 from hwprune.device import resolve
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.prediction import measured_table
@@ -31,6 +32,8 @@ def profile(
     batch: Annotated[int, typer.Option(help="images at once in deployment")] = 1,
     threads: Annotated[int, typer.Option(help="of a runtime on the CPU")] = 1,
     multiple: Annotated[int, typer.Option(help="widths are multiples of this; 0 chooses by the device")] = 0,
+    conv_groups: ConvGroupsOption = "whole",
+    attention: AttentionOption = "heads",
     most_widths: Annotated[int, typer.Option(help="of one group")] = 16,
     check: Annotated[int, typer.Option(help="random networks measured to know the table's error; 0: none")] = 20,
     table: Annotated[Path | None, typer.Option(help="file to add to; default: the user's own for this device")] = None,
@@ -47,6 +50,7 @@ def profile(
         batch=batch,
         threads=threads,
         multiple=multiple,
+        choices=chosen(conv_groups, attention),
         most_widths=most_widths,
         seed=seed,
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hwprune.cli.choosing import AttentionOption, ConvGroupsOption, MultipleOfOption, chosen, multiples
 from hwprune.cli.opening import Origin
 from hwprune.cli.starting import resumed, started
 from hwprune.cli.summary import show_result
@@ -36,8 +37,11 @@ def prune(
     importance: Annotated[str, Text(help="fisher, taylor, magnitude")] = "fisher",
     normalisation: Annotated[Normalisation, Text(help="what importance is divided by")] = "latency",
     multiple: Annotated[int, Text(help="widths are multiples of this; 0 chooses by the device")] = 0,
+    multiple_of: MultipleOfOption = None,
     min_width: Annotated[int, Text(help="no group keeps fewer channels")] = 1,
     exclude: Annotated[list[str] | None, Text(help="pattern of module names whose channels stay; repeatable")] = None,
+    conv_groups: ConvGroupsOption = "whole",
+    attention: AttentionOption = "heads",
     milestones: Annotated[int, Text(help="steps down to the target; 0 chooses by the distance")] = 0,
     tries: Annotated[int, Text(help="candidates at the target until one is measured to meet it")] = 5,
     engine: Annotated[list[str] | None, Text(help="further device to build every engine for; repeatable")] = None,
@@ -72,8 +76,10 @@ def prune(
         importance=importance,
         normalisation=normalisation,
         multiple=multiple,
+        multiples=multiples(multiple_of),
         min_width=min_width,
         exclude=tuple(exclude or ()),
+        choices=chosen(conv_groups, attention),
         milestones=milestones,
         tries=tries,
         engines=tuple(engine or ()),

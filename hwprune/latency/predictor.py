@@ -145,7 +145,7 @@ class Predictor:
         return value
 
     def _ratio(self, layer: NetworkLayer, c_in: int, c_out: int) -> float:
-        wanted = layer.dense.at(c_in, c_out)
+        wanted = layer.sized(c_in, c_out)
         if wanted not in self.table and (is_thinned(layer.c_in) or is_thinned(layer.c_out)):
             between = self._interpolated(layer, wanted)
             if between is not None:

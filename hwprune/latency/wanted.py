@@ -46,7 +46,7 @@ def wanted_layers(
         missing = {*layer.c_in.groups, *layer.c_out.groups} - set(choices)
         if missing:
             raise ValueError(f"layer {layer.name} depends on groups without choices: {sorted(missing)}")
-        wanted.update((layer.dense.at(c_in, c_out), None) for c_in, c_out in _widths(layer, choices, most_sums))
+        wanted.update((layer.sized(c_in, c_out), None) for c_in, c_out in _widths(layer, choices, most_sums))
     return list(wanted)
 
 

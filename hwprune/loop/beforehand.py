@@ -11,7 +11,7 @@ from hwprune.device import resolve
 from hwprune.latency.profiler import open_table
 from hwprune.loop.milestones import amount_of, check_importance
 from hwprune.loop.prediction import stored_table
-from hwprune.loop.subject import Subject
+from hwprune.loop.subject import Subject, check_multiples
 from hwprune.target import Target
 
 
@@ -32,6 +32,7 @@ def check_all(subject: Subject, data: Data, table: Path) -> None:
         target.ratio(1.0)
     for spec in (subject.spec, *subject.validators):
         spec.open()
+    check_multiples(settings.multiples, subject.network)
     dense = subject.work()
     if target.quantity != "latency":
         target.ratio(float(amount_of(dense, target)))

@@ -205,8 +205,11 @@ def importance(job: Job, plan: Plan, milestone: int) -> Scores:
         return dict(load_file(file))
     job.reporter.stage(f"milestone {milestone}: importance ({criterion.name})")
     small = recovered_statistics(job, plan)
-    network = analyze(small, tuple(x.to(job.subject.trainer) for x in job.subject.inputs), exclude=job.settings.exclude)
-    scores = criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
+    inputs = tuple(x.to(job.subject.trainer) for x in job.subject.inputs)
+    network = analyze(small, inputs, exclude=job.settings.exclude, choices=job.settings.choices)
+    found = criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
+    # A grouped convolution that is down to one offset is depthwise in the smaller network, where its groups go whole.
+    scores = {name: score for name, score in found.items() if len(score) == len(plan.kept.get(name, ()))}
     write_atomically(file, save(scores))
     return scores
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hwprune.errors import RunError
+from hwprune.graph.choices import Choices
 from hwprune.graph.coupling import analyze
 from hwprune.graph.surgery import cut
 from hwprune.models.resolve import load_model
@@ -35,7 +36,13 @@ def load(directory: str | Path, model: nn.Module | None = None) -> nn.Module:
     plan = Plan.load(path / "plan.json")
     dense = load_model(plan.model) if model is None else model
     inputs = tuple(torch.zeros(shape) for shape in plan.input_shapes)
-    network = analyze(dense, inputs, exclude=run.settings.get("exclude", ()), model_reference=plan.model)
+    network = analyze(
+        dense,
+        inputs,
+        exclude=run.settings.get("exclude", ()),
+        choices=Choices(**run.settings.get("choices", {})),
+        model_reference=plan.model,
+    )
     small = cut(dense, plan, network)
     try:
         state = safetensors.torch.load_file(path / "model.safetensors")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hwprune.cost.normalisation import NORMALISATIONS, Normalisation
 from hwprune.errors import HwpruneError, RunError
+from hwprune.graph.choices import Choices
 from hwprune.recovery.recipe import Recipe
 
 
@@ -25,9 +27,11 @@ class Settings:
         importance: what removing a channel hurts: "fisher", "taylor", "magnitude".
         normalisation: what importance is divided by.
         multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU.
+        multiples: pattern of group names -> their multiple in its place; of several that match, the last.
         most_widths: of one group in the table.
         min_width: no group keeps fewer channels.
         exclude: patterns of module names whose channels stay.
+        choices: how channels are coupled where there is a choice.
         milestones: steps down to the target, importance being refreshed at each; 0 chooses by the distance.
         importance_batches: of training data for one estimate of importance.
         calibration: random networks measured to calibrate the sum of layer latencies.
@@ -47,9 +51,11 @@ class Settings:
     importance: str = "fisher"
     normalisation: Normalisation = "latency"
     multiple: int = 0
+    multiples: Mapping[str, int] = field(default_factory=dict)
     most_widths: int = 16
     min_width: int = 1
     exclude: tuple[str, ...] = ()
+    choices: Choices = Choices()  # noqa: RUF009  # frozen
     milestones: int = 0
     importance_batches: int = 8
     calibration: int = 12
@@ -70,10 +76,24 @@ class Settings:
         for name in ("multiple", "milestones", "calibration"):
             if getattr(self, name) < 0:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 0")
+        for pattern, multiple in self.multiples.items():
+            if multiple < 1:
+                raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
+        if self.choices.free_inputs:
+            raise HwpruneError(
+                "channels of the network's inputs cannot go in a run",
+                effect="the data keeps all of its channels, so the pruned network could not read it",
+                fix="free them in hwprune.analyze, cut with hwprune.cut, and narrow the data yourself",
+            )
+
+    def multiple_of(self, group: str) -> int | None:
+        """What `multiples` say about the group of this name; None where no pattern matches it."""
+        found = [multiple for pattern, multiple in self.multiples.items() if fnmatch.fnmatchcase(group, pattern)]
+        return found[-1] if found else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {**asdict(self), "multiples": dict(self.multiples)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
@@ -81,6 +101,7 @@ class Settings:
         try:
             known = dict(values)
             known |= {name: tuple(known[name]) for name in ("exclude", "engines")}
+            known["choices"] = Choices(**known.get("choices", {}))  # runs of 0.1.0 have none
             return cls(**{**known, "recipe": Recipe(**known["recipe"])})
         except (KeyError, TypeError) as error:
             raise RunError(

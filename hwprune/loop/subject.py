@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from hwprune.cost.work import Work, parameter_names, work
 from hwprune.device import resolve
-from hwprune.errors import EngineError, TargetError
+from hwprune.errors import EngineError, HwpruneError, TargetError, listed
 from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
 from hwprune.graph.network import ChannelGroup, Network
@@ -27,6 +29,19 @@ from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_weights import with_weights
 from hwprune.runtimes.select import RuntimeSpec, spec_for
+
+
+def check_multiples(multiples: Mapping[str, int], network: Network) -> None:
+    """Raise `HwpruneError` for a pattern that matches no group whose channels may go."""
+    for pattern in multiples:
+        if not fnmatch.filter(network.widths, pattern):
+            stays = fnmatch.filter([group.name for group in network.groups], pattern)
+            near = get_close_matches(pattern, network.widths, n=3)
+            raise HwpruneError(
+                f"the pattern {pattern!r} of a width multiple matches no channel group that may go",
+                where=f"what it matches stays: {listed(stays, most=3)}" if stays else "",
+                fix=f"did you mean {listed(near)}?" if near else "`hwprune inspect` lists the groups of a network",
+            )
 
 
 @dataclass(eq=False)
@@ -59,7 +74,14 @@ class Subject:
     def network(self) -> Network:
         """The analysis of the dense network."""
         check_finite(self.model.state_dict(), where=self.reference or type(self.model).__name__)
-        found = analyze(self.model, self.inputs, exclude=self.settings.exclude, model_reference=self.reference)
+        settings = self.settings
+        found = analyze(
+            self.model,
+            self.inputs,
+            exclude=settings.exclude,
+            choices=settings.choices,
+            model_reference=self.reference,
+        )
         if not found.free:
             raise TargetError(
                 "no channel of this network may go",
@@ -98,8 +120,9 @@ class Subject:
     @cached_property
     def choices(self) -> dict[str, tuple[int, ...]]:
         """Widths that each group may keep."""
-        multiple = self.settings.multiple or (8 if self.spec.device.startswith(("cuda", "rtx")) else 4)
-        return {group.name: self._choices(group, multiple) for group in self.network.free}
+        usual = self.settings.multiple or (8 if self.spec.device.startswith(("cuda", "rtx")) else 4)
+        check_multiples(self.settings.multiples, self.network)
+        return {g.name: self._choices(g, self.settings.multiple_of(g.name) or usual) for g in self.network.free}
 
     def _choices(self, group: ChannelGroup, multiple: int) -> tuple[int, ...]:
         # A coupled channel may be several channels (a whole conv group): the multiple counts channels.

@@ -1,0 +1,49 @@
+"""Options about coupling and widths that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import typer
+
+from hwprune.errors import HwpruneError
+from hwprune.graph.choices import Choices
+
+ConvGroupsOption = Annotated[
+    Literal["whole", "offsets"],
+    typer.Option(help="grouped convolutions lose whole groups, or the same offset in every group"),
+]
+AttentionOption = Annotated[
+    Literal["heads", "head-dims"], typer.Option(help="attention loses whole heads, or the same dimension of every head")
+]
+MultipleOfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN=N", help="multiple of the groups whose names match, such as 'layer1.*=8'; repeatable"
+    ),
+]
+
+
+def chosen(conv_groups: Literal["whole", "offsets"], attention: Literal["heads", "head-dims"]) -> Choices:
+    """The options as `Choices`."""
+    return Choices(conv_groups, "heads" if attention == "heads" else "head_dims")
+
+
+def multiples(texts: Sequence[str] | None) -> dict[str, int]:
+    """Pattern of group names -> multiple.
+
+    Raises `HwpruneError` for a text of another form.
+
+    >>> multiples(["layer1.*=8", "fc=16"])
+    {'layer1.*': 8, 'fc': 16}
+    """
+    found = {}
+    for text in texts or ():
+        pattern, _, number = text.rpartition("=")
+        if not pattern or not number.isdecimal():
+            raise HwpruneError(
+                f"cannot read --multiple-of {text!r}", fix="write it as 'PATTERN=N', such as 'layer1.*=8'"
+            )
+        found[pattern] = int(number)
+    return found
