@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +17,7 @@ from hwprune.graph.network import Network
 Scores = dict[str, NDArray[np.float64]]
 """Importance of every coupled channel of every free group, by group name: (width,). Larger is more important."""
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[tuple[Tensor | Sequence[Tensor], Any]]
 Loss = Callable[[Any, Any], Tensor]
 
 
@@ -32,14 +33,21 @@ class Criterion(Protocol):
         Args:
             model: the network in the state that is to be judged.
             network: its analysis.
-            batches: (inputs, targets) from the training data; criteria on weights alone do not read them.
-            loss: (outputs, targets) -> scalar, *summed* over samples.
+            batches: (inputs, targets) from the training data; criteria on weights alone do not read them. Inputs are a
+                batch, for a detector also a list of images with the list of its target dictionaries.
+            loss: (outputs, targets) -> scalar, *summed* over samples. Outputs are what the analysed forward returns;
+                for a list of images the detector's own losses by name, see `detector_losses`.
         """
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy summed over samples, so that every sample's gradient is its own."""
     return functional.cross_entropy(outputs, targets, reduction="sum")
+
+
+def detector_losses(outputs: Mapping[str, Tensor], targets: object) -> Tensor:
+    """The sum of the losses that a detector computes itself, of one image."""
+    return torch.stack(list(outputs.values())).sum()
 
 
 def by_group(network: Network, values: NDArray[np.float64], name: str) -> Scores:

@@ -4,7 +4,8 @@ A mask m with one entry per coupled channel multiplies the input of every consum
 
     dL_n / dm_i = sum over the consumers x that carry channel i, and over positions, of  A_x * dL_n / dA_x
 
-so the layers that share a channel are summed first and squared afterwards (their equation 4), and
+so the layers that share a channel, and all calls of a head that several feature maps share, are summed first and
+squared afterwards (their equation 4), and
 
     s_i = 1 / (2 N) * sum_n (dL_n / dm_i)^2
 
@@ -21,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import DataError, ModelError, listed
+from hwprune.errors import ModelError, listed
 from hwprune.graph.network import Consumer, Network
 from hwprune.importance.criterion import Batches, Loss, Scores, by_group
+from hwprune.importance.passes import passes
 from hwprune.modes import device_of, evaluating
 
 
@@ -36,6 +38,18 @@ class _Gradients:
 
     def start(self, samples: int) -> None:
         self.sum = torch.zeros(samples, self.channels, dtype=torch.float64, device=self.device)
+
+    def add(self, numbers: Tensor, values: Tensor, module: str) -> None:
+        """Add (rows, channels): a sample's rows (its windows, its regions) follow each other."""
+        if self.sum is None:
+            return
+        if len(values) % len(self.sum):
+            raise ModelError(
+                f"the input of {module!r} has {len(values)} rows for {len(self.sum)} samples",
+                effect="Fisher information cannot tell whose gradient is whose",
+                fix="give batches of one sample, or use another importance",
+            )
+        self.sum.index_add_(1, numbers, values.reshape(len(self.sum), -1, values.shape[1]).sum(1))
 
     def watch(self, consumer: Consumer) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
         """A forward pre-hook that gives the consumer an alias of its input and listens to that alias alone.
@@ -59,8 +73,7 @@ class _Gradients:
                 product = values * gradient
                 over = range(1, product.dim() - 1) if last else range(2, product.dim())
                 per_channel = product.sum(tuple(over), dtype=torch.float64) if len(over) else product.double()
-                if self.sum is not None:
-                    self.sum.index_add_(1, numbers, per_channel[:, carried])
+                self.add(numbers, per_channel[:, carried], consumer.module)
 
             alias.register_hook(listen)
             return (alias, *inputs[1:])
@@ -121,14 +134,10 @@ class Fisher:
         gradients = _Gradients(sum(group.width for group in network.groups), device)
         total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0
         with evaluating(model), _only_inputs_need_gradients(model), _watching(model, network, gradients):
-            for inputs, targets in batches:
-                inputs = inputs.to(device).detach().requires_grad_()
-                gradients.start(len(inputs))
-                with torch.enable_grad():
-                    torch.autograd.backward(loss(model(inputs), targets.to(device)))
+            for samples, run in passes(model, network, batches, loss):
+                gradients.start(samples)
+                torch.autograd.backward(run())
                 if gradients.sum is not None:
                     total += gradients.sum.square().sum(0)
-                seen += len(inputs)
-        if not seen:
-            raise DataError("no batches to estimate importance from", fix="give at least one batch of training data")
+                seen += samples
         return by_group(network, (total / (2 * seen)).cpu().numpy(), self.name)

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwprune.errors import DataError
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
-from hwprune.modes import device_of, evaluating
+from hwprune.importance.passes import passes
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Taylor:
 
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
         """See `Criterion.scores`."""
-        device, state = device_of(model), dict(model.named_parameters(remove_duplicate=False))
+        state = dict(model.named_parameters(remove_duplicate=False))
         makers = {
             group.name: [s for s in group.slots if not s.contracted and s.parameter in state] for group in network.free
         }
@@ -36,10 +35,8 @@ class Taylor:
         try:
             for parameter in used:
                 parameter.requires_grad_(True)
-            for inputs, targets in batches:
-                with evaluating(model), torch.enable_grad():
-                    value = loss(model(inputs.to(device)), targets.to(device)) / len(inputs)
-                gradients = torch.autograd.grad(value, used, allow_unused=True)
+            for samples, run in passes(model, network, batches, loss):
+                gradients = torch.autograd.grad(run() / samples, used, allow_unused=True)
                 products = {
                     id(w): (w.detach() * g).double() for w, g in zip(used, gradients, strict=True) if g is not None
                 }
@@ -57,8 +54,6 @@ class Taylor:
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
-        if not seen:
-            raise DataError("no batches to estimate importance from", fix="give at least one batch of training data")
         scores = {name: total / seen for name, total in totals.items()}
         check_finite(scores, self.name)
         return scores
