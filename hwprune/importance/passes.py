@@ -1,0 +1,72 @@
+"""Running training data through a network for its loss; detectors compute their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from hwprune.errors import DataError
+from hwprune.graph.network import Network
+from hwprune.graph.trace import running
+from hwprune.importance.criterion import Batches, Loss
+from hwprune.models.detection import forward_of, returning_losses
+from hwprune.modes import device_of, evaluating
+
+Pass = tuple[int, Callable[[], Tensor]]
+
+
+def passes(model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Iterator[Pass]:
+    """For every pass how many samples it holds, and what runs it and gives their summed loss; all in eval mode.
+
+    A batch whose inputs are a tensor is one pass, by the forward that the network was analysed with. For a torchvision
+    detector the inputs may also be a list of images and the targets its list of dictionaries: then every image is a
+    pass of its own through the whole detector, and ``loss`` gets the dictionary of the detector's losses. Regions of
+    several images share one batch inside of a detector, so that one image at a time is the way to know whose they are.
+
+    Raises:
+        DataError: there is no batch, or a list of images for a network that is no detector.
+    """
+    empty, device = True, device_of(model)
+    for inputs, targets in batches:
+        empty = False
+        if isinstance(inputs, Tensor):
+            yield len(inputs), _by_forward(model, network, _leaf(inputs, device), _moved(targets, device), loss)
+            continue
+        if not isinstance(inputs, Sequence) or forward_of(model) is None:
+            raise DataError(
+                f"batches of {type(inputs).__name__} do not fit {type(model).__name__}",
+                fix="give (inputs, targets) with inputs a tensor; lists of images are for torchvision's detectors",
+            )
+        for image, target in zip(inputs, targets, strict=True):
+            yield 1, _by_detector(model, _leaf(image, device), _moved(target, device), loss)
+    if empty:
+        raise DataError("no batches to estimate importance from", fix="give at least one batch of training data")
+
+
+def _by_forward(model: nn.Module, network: Network, inputs: Tensor, targets: Any, loss: Loss) -> Callable[[], Tensor]:
+    def run() -> Tensor:
+        with torch.enable_grad(), evaluating(model), running(model, network.forward):
+            return loss(model(inputs), targets)
+
+    return run
+
+
+def _by_detector(model: nn.Module, image: Tensor, target: Any, loss: Loss) -> Callable[[], Tensor]:
+    def run() -> Tensor:
+        with torch.enable_grad(), evaluating(model), running(model, None), returning_losses(model):
+            return loss(model([image], [target]), [target])
+
+    return run
+
+
+def _leaf(inputs: Tensor, device: torch.device) -> Tensor:
+    """Where gradients end: they reach the first layer's input also when no weight needs any."""
+    return inputs.to(device).detach().requires_grad_()
+
+
+def _moved(targets: Any, device: torch.device) -> Any:
+    return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, targets)
