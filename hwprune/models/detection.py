@@ -4,7 +4,7 @@ A whole detector resizes a list of images, decodes boxes and drops overlapping o
 has weights runs in fixed shapes all the same, on a batch of images of one size, as each family wires it:
 
 RetinaNet, FCOS, SSD, SSDlite    backbone, then the heads on every feature map
-Faster, Mask, Keypoint R-CNN     backbone, RPN head on every feature map, and the box, mask and keypoint heads on regions
+Faster, Mask, Keypoint R-CNN     backbone, RPN head on every feature map, box, mask and keypoint heads on regions
 
 The regions of an R-CNN are whole feature maps, resized as its region pool would and repeated until they are as many as
 the detector lets through at most. So every layer gets the channels and the work that it has inside of the detector.

@@ -1,6 +1,6 @@
 """From what the user types to a network.
 
-torchvision:resnet50, resnet50      torchvision's classifiers
+torchvision:resnet50, resnet50      torchvision's networks for classification, detection, segmentation and video
 timm:convnext_tiny                  timm's, where it is installed
 package.module:factory              the user's own function or class, called without arguments
 """
@@ -22,6 +22,9 @@ from hwprune.errors import HwpruneError, MissingPackageError, ModelError, listed
 from hwprune.models.weights import check_finite, put_weights, read_weights
 
 _DEFAULT_SHAPE = (3, 224, 224)
+_DETECTION_SHAPE = (3, 320, 320)  # they take any size from about 300; a small one shows the same channels
+_SEGMENTATION_SHAPE = (3, 520, 520)
+_VIDEO_FRAMES = 16
 _WITH_AUXILIARY = ("googlenet", "inception_v3")  # heads for training only, that no engine needs
 _FORMS = "torchvision:resnet50, timm:NAME or package.module:factory"
 
@@ -59,11 +62,11 @@ def load_model(reference: str, *, weights: Path | str | None = None, num_classes
 def describe_inputs(reference: str) -> tuple[int, ...]:
     """Shape of one input of the network, without the batch: what it was made for, else (3, 224, 224).
 
-    A factory says it by an attribute ``input_shape``.
+    Detectors have no one size and get (3, 320, 320). A factory says its own by an attribute ``input_shape``.
     """
     source, name = split_reference(reference)
     if source == "torchvision":
-        return (3, 299, 299) if name == "inception_v3" else _DEFAULT_SHAPE
+        return _torchvision_shape(name)
     if source == "timm":
         described = _timm().models.get_pretrained_cfg(name)
         return tuple(described.input_size) if described is not None else _DEFAULT_SHAPE
@@ -140,10 +143,13 @@ def _own_model(reference: str, *, num_classes: int | None) -> nn.Module:
 def _torchvision_model(name: str, *, download: bool, num_classes: int | None) -> nn.Module:
     from torchvision import models  # here, because its import takes a second
 
-    known = models.list_models(module=models)
+    dense = {*models.list_models(module=models.detection), *models.list_models(module=models.segmentation)}
+    known = [*models.list_models(module=models), *sorted(dense), *models.list_models(module=models.video)]
     if name not in known:
-        raise ModelError(f"torchvision has no classifier {name!r}", fix=_did_you_mean(name, known))
+        raise ModelError(f"torchvision has no network {name!r}", fix=_did_you_mean(name, known))
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if name in dense and not download:
+        options["weights_backbone"] = None  # else torchvision downloads those of a classifier
     if name in _WITH_AUXILIARY:
         options |= {"aux_logits": download, "init_weights": False}  # downloaded weights have those heads
     with _download_explained(name):
@@ -151,12 +157,26 @@ def _torchvision_model(name: str, *, download: bool, num_classes: int | None) ->
     return _without_auxiliary(model)
 
 
+def _torchvision_shape(name: str) -> tuple[int, ...]:
+    from torchvision import models
+
+    if name in models.list_models(module=models.detection):
+        return (3, 300, 300) if name.startswith("ssd300") else _DETECTION_SHAPE
+    if name in models.list_models(module=models.segmentation):
+        return _SEGMENTATION_SHAPE
+    if name in models.list_models(module=models.video):
+        return (3, _VIDEO_FRAMES, *models.get_model_weights(name).DEFAULT.transforms.keywords["crop_size"])
+    return (3, 299, 299) if name == "inception_v3" else _DEFAULT_SHAPE
+
+
 def _without_auxiliary(model: nn.Module) -> nn.Module:
-    """GoogLeNet and Inception without their training heads; any other network as it is."""
+    """GoogLeNet, Inception and segmentation networks without their training heads; any other network as it is."""
     for head in ("aux1", "aux2", "AuxLogits"):
         if isinstance(getattr(model, head, None), nn.Module):
             setattr(model, head, None)
             model.aux_logits = cast(Any, False)
+    if isinstance(getattr(model, "aux_classifier", None), nn.Module):
+        model.aux_classifier = cast(Any, None)
     return model
 
 

@@ -15,8 +15,8 @@ from hwprune.errors import ModelError, NumericsError, listed
 # A ResNet-20 for the handwritten digits at 32 × 32, made by benchmarks/train_digits.py.
 RESNET20_DIGITS = Path(__file__).with_name("resnet20_digits.safetensors")
 
-# Auxiliary classifiers of GoogLeNet and Inception serve training only, and networks are built without them.
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+# Auxiliary classifiers (GoogLeNet, Inception, DeepLab, FCN) serve training only, and networks are built without them.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 _CONVERT = "from torch import load; from safetensors.torch import save_file; save_file(load(PATH), NEW_PATH)"
 
 
