@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.trace import Op, Value
 
 Rule = Callable[["Call"], Sequence[Dims]]
-ConvGroups = Literal["whole", "offsets"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,11 +40,12 @@ class Call:
         position: of the call in the trace.
         static: numbers of the values that depend on parameters alone.
         keep: dimensions that carry labels behind a split, by its position; the largest by default.
-        conv_groups: whether whole groups of a grouped convolution go, or the same offset in every group.
+        offsets: whether a grouped convolution loses the same offset in every group, not whole groups.
         contracted: labels of weight dimensions that this call sums over (a convolution's input channels).
         inner: labels over which two activations are multiplied and summed (attention's head dimension).
         pads: labels that padding adds, per side, for surgery.
         splits: see `Split`.
+        united: labels that a grouped convolution united to go as whole groups, if offsets could have gone instead.
         spans: why the values of the channels that stay depend on those that go, None where they do not.
     """
 
@@ -55,11 +55,12 @@ class Call:
     position: int = 0
     static: frozenset[int] = frozenset()
     keep: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    conv_groups: ConvGroups = "whole"
+    offsets: bool = False
     contracted: list[Labels] = field(default_factory=list)
     inner: list[Labels] = field(default_factory=list)
     pads: list[tuple[Labels, Labels]] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
+    united: Labels | None = None
     spans: str | None = None
 
     def arg(self, position: int, name: str = "", default: Any = None) -> Any:
@@ -101,6 +102,10 @@ class Call:
         if a is not b:
             self.book.unite(a, b)
         return b if self.book.is_soft(a) else a
+
+    def is_soft(self, labels: Labels | None) -> bool:
+        """Whether these are copies that have met no channels yet, see `Book.copies`."""
+        return labels is not None and self.book.is_soft(labels)
 
     def only(self, dims: Dims) -> list[Dims]:
         """The first output has ``dims``, and so has any other of its shape (indices); the rest are not channels."""

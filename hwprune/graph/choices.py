@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from hwprune.errors import HwpruneError
-from hwprune.graph.call import ConvGroups
 
+ConvGroups = Literal["whole", "offsets"]
 Attention = Literal["heads", "head_dims"]
 
 
@@ -16,7 +16,8 @@ class Choices:
     """How channels are coupled where there is a choice.
 
     Attributes:
-        conv_groups: "whole" groups of a grouped convolution go, or the same "offsets" in every group.
+        conv_groups: "whole" groups of a grouped convolution go (where that leaves any choice: two large groups tied
+            to each other would be one coupled channel), or the same "offsets" in every group.
         attention: whole "heads" go, or the same "head_dims" in every head.
         free_inputs: whether channels of the network's own inputs may go (one sensor of many).
     """

@@ -17,8 +17,6 @@ from hwprune.graph.choices import Choices
 from hwprune.graph.flow import Flow, OnUnknown, settle
 from hwprune.graph.grouping import Grouping
 from hwprune.graph.inputs import Inputs
-from hwprune.graph.labels import Dims
-from hwprune.graph.literals import Literal
 from hwprune.graph.lowering import lower
 from hwprune.graph.mixing import convolve, multiply_matrices
 from hwprune.graph.network import Consumer, Network, Spanning
@@ -61,17 +59,15 @@ def analyze(
     forward = opened(model, forward)
     inputs = Inputs.of(example_inputs)
     record = trace(model, inputs, forward)
-    flow, keep = settle(record, rules, on_unknown, kernels(model), choices)
+    flow = settle(record, rules, on_unknown, kernels(model), choices)
     _exclude(model, record, flow, exclude)
-    probe = Probe(model, inputs, forward, record, flow, keep, rules, choices)
+    probe = Probe(model, inputs, forward, record, flow)
     grouping = probe.run()
     groups = grouping.groups
     group_of = np.zeros(sum(group.width for group in groups), dtype=np.int64)
     for position, group in enumerate(groups):
         group_of[group.numbers] = position
-    layers, sizes = lower(
-        record, flow.labels, grouping.numbers, group_of, [group.name for group in groups], choices.conv_groups
-    )
+    layers, sizes = lower(record, grouping.dims, group_of, [group.name for group in groups], flow.offsets)
     consumers, unwatched = _consumers(model, record, flow, grouping)
     return Network(
         groups=groups,
@@ -80,18 +76,26 @@ def analyze(
         consumers=consumers,
         unwatched=unwatched,
         attributes=probe.attributes(grouping),
-        spanning=tuple(_spanning(record, flow, grouping, probe.literals)),
+        spanning=_spanning(record, flow, grouping),
         trace=record,
-        keep=keep,
         rescaled=frozenset(probe.rescaled),
-        channel_of=grouping.channel_of(),
+        offsets=probe.offsets,
+        channels={number: grouping.dims(value) for number, value in _values(record).items()},
+        literals={
+            position: tuple(replace(literal, labels=grouping.numbers(literal.labels)) for literal in found)
+            for position, found in probe.literals.items()
+        },
         inputs=inputs,
-        input_channels=_input_channels(record, flow, grouping),
         forward=forward,
         choices=choices,
         model_reference=model_reference or type(model).__name__,
         groups_hash=_fingerprint(grouping),
     )
+
+
+def _values(record: Trace) -> dict[int, Value]:
+    values = [*record.parameters.values(), *record.inputs, *(value for op in record.ops for value in op.outputs)]
+    return {value.number: value for value in values}
 
 
 def _exclude(model: nn.Module, record: Trace, flow: Flow, patterns: Sequence[str]) -> None:
@@ -122,28 +126,13 @@ def _fingerprint(grouping: Grouping) -> str:
     return digest.hexdigest()[:16]
 
 
-def _spanning(record: Trace, flow: Flow, grouping: Grouping, literals: Sequence[Sequence[Literal]]) -> list[Spanning]:
+def _spanning(record: Trace, flow: Flow, grouping: Grouping) -> tuple[Spanning, ...]:
     """The calls whose values for channels that stay depend on channels that go."""
-
-    def numbers(value: Value) -> Dims:
-        dims = flow.labels.get(value.number) or (None,) * len(value.shape)
-        return tuple(None if labels is None else grouping.numbers(labels) for labels in dims)
-
     found = []
     for position, why in flow.spans.items():
         op = record.ops[position]
-        inputs, outputs = (tuple(numbers(value) for value in values) for values in (op.inputs, op.outputs))
-        if any(x is not None and (x >= 0).any() for dims in inputs for x in dims):
-            counted = tuple(replace(literal, labels=grouping.numbers(literal.labels)) for literal in literals[position])
-            found.append(Spanning(position, op.module, why, inputs, outputs, counted))
-    return found
-
-
-def _input_channels(record: Trace, flow: Flow, grouping: Grouping) -> tuple[Any, ...]:
-    found = []
-    for value in record.inputs:
-        labels = flow.labels[value.number][1] if len(value.shape) > 1 else None
-        found.append(None if labels is None else grouping.numbers(labels))
+        if any(x is not None and (x >= 0).any() for value in op.inputs for x in grouping.dims(value)):
+            found.append(Spanning(position, op.module, why))
     return tuple(found)
 
 
@@ -160,8 +149,8 @@ def _consumers(
         if not is_conv and RULES.get(op.name) is not multiply_matrices:
             continue
         x = op.inputs[0] if is_conv else op.inputs[-2]
-        labels = (flow.labels.get(x.number) or (None,) * len(x.shape))[1 if is_conv else -1]
-        if labels is None or not (numbers := grouping.numbers(labels)).max(initial=-1) >= 0:
+        numbers = grouping.dims(x)[1 if is_conv else -1]
+        if numbers is None or numbers.max(initial=-1) < 0:
             continue
         if isinstance(modules.get(op.module), nn.Linear | nn.modules.conv._ConvNd):
             found[op.module] = Consumer(op.module, numbers)

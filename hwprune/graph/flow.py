@@ -13,7 +13,6 @@ from hwprune.graph.call import Call, Rule, Split
 from hwprune.graph.choices import Choices
 from hwprune.graph.indexing import RECURRENT, recurrent
 from hwprune.graph.labels import Book, Dims, Labels
-from hwprune.graph.literals import splits_offsets
 from hwprune.graph.rules import pin_all
 from hwprune.graph.trace import Trace
 
@@ -27,17 +26,21 @@ class Flow:
     Attributes:
         book: what is united and pinned.
         labels: of every value, by number.
+        offsets: positions of grouped convolutions that lose the same offset in every group.
         contracted: of weight dimensions that an operator sums over.
         inner: over which two activations are multiplied and summed.
         splits: where one of several dimensions was chosen to carry labels.
+        united: per position of a grouped convolution whose whole groups go its inputs, if offsets could go instead.
         spans: per position of an operator why channels that stay depend there on those that go.
     """
 
     book: Book
     labels: dict[int, Dims]
+    offsets: frozenset[int] = frozenset()
     contracted: list[Labels] = field(default_factory=list)
     inner: list[Labels] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
+    united: dict[int, Labels] = field(default_factory=dict)
     spans: dict[int, str] = field(default_factory=dict)
 
     def pinned(self) -> tuple[Labels, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
@@ -47,6 +50,19 @@ class Flow:
         for labels, _ in self.book.pins:
             stays[roots[labels]] = True
         return roots, stays
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided where rules leave a choice.
+
+    Attributes:
+        keep: dimensions that carry labels behind a change of shape, by position in the trace.
+        offsets: positions of grouped convolutions that lose the same offset in every group.
+    """
+
+    keep: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    offsets: frozenset[int] = frozenset()
 
 
 def fresh_labels(record: Trace, book: Book, kernels: Container[str]) -> dict[int, Dims]:
@@ -70,19 +86,20 @@ def propagate(
     on_unknown: OnUnknown,
     book: Book,
     parameters: Mapping[int, Dims],
-    choices: Choices = Choices(),  # noqa: B008  # frozen
-    keep: Mapping[int, frozenset[int]] | None = None,
+    choices: Choices,
+    decisions: Decisions,
 ) -> Flow:
     """Let the labels of the parameters, by value number, flow through every operator.
 
     Raises:
         UnknownOpError: with ``on_unknown="refuse"``, an operator without a rule meets channels.
     """
-    flow = Flow(book, dict(parameters))
+    flow = Flow(book, dict(parameters), decisions.offsets)
     for value in record.inputs:
         flow.labels.setdefault(value.number, _input_labels(value.shape, book, choices))
     for position, op in enumerate(record.ops):
-        call = Call(op, book, flow.labels, position, record.static, keep or {}, choices.conv_groups)
+        offsets = position in decisions.offsets
+        call = Call(op, book, flow.labels, position, record.static, decisions.keep, offsets)
         rule = recurrent if op.module_type in RECURRENT else rules.get(op.name)
         if rule is None:
             reached = sum(len(x) for value in op.inputs for x in call.dims(value) if x is not None)
@@ -94,6 +111,8 @@ def propagate(
         flow.contracted += call.contracted
         flow.inner += call.inner
         flow.splits += call.splits
+        if call.united is not None:
+            flow.united[position] = call.united
         if call.spans is not None:
             flow.spans[position] = call.spans
     for value in record.outputs:
@@ -115,50 +134,44 @@ def _input_labels(shape: tuple[int, ...], book: Book, choices: Choices) -> Dims:
 
 def settle(
     record: Trace, rules: Mapping[str, Rule], on_unknown: OnUnknown, kernels: Container[str], choices: Choices
-) -> tuple[Flow, Mapping[int, frozenset[int]]]:
-    """Labels of a network's parameters through its trace, with every split's labels on the dimension that can go.
+) -> Flow:
+    """Labels of a network's parameters through its trace, decided so that as many as possible can go.
 
     A split tries its next candidate while the present one is pinned in the end, or is summed over by attention and
-    whole heads are wanted. Also returns the dimensions chosen, by position, for passes at other widths.
+    whole heads are wanted. A grouped convolution whose groups are all one coupled channel loses offsets instead.
     """
     chosen: dict[tuple[int, tuple[int, ...]], int] = {}
     ended: set[tuple[int, tuple[int, ...]]] = set()
+    offsets: set[int] = set()
     while True:
+        keep: dict[int, frozenset[int]] = {}
+        for (position, _), axis in chosen.items():
+            keep[position] = keep.get(position, frozenset()) | {axis}
         book = Book()
-        keep = _by_position(chosen)
-        flow = propagate(record, rules, on_unknown, book, fresh_labels(record, book, kernels), choices, keep)
-        if not flow.splits:
-            return flow, {**keep, **_offsets(record, choices)}
+        parameters = fresh_labels(record, book, kernels)
+        flow = propagate(record, rules, on_unknown, book, parameters, choices, Decisions(keep, frozenset(offsets)))
+        if not flow.splits and not flow.united:
+            return flow
         roots, pinned = flow.pinned()
+        moved = {at for at, x in flow.united.items() if choices.conv_groups == "offsets" or _is_one(roots[x])}
+        offsets |= moved
         inner = np.zeros(book.size, dtype=bool)
         if choices.attention == "heads":
             for labels in flow.inner:
                 inner[labels] = True
-        moved = False
         for split in flow.splits:
             key = (split.position, tuple(sorted(split.candidates)))
             chosen.setdefault(key, split.keeper)
             if key in ended or not (inner[split.labels].any() or pinned[roots[split.labels]].all()):
                 continue
-            moved = True
+            moved.add(split.position)
             at = split.candidates.index(split.keeper) + 1
             if at == len(split.candidates):  # none is any better: back to the first
                 ended.add(key)
             chosen[key] = split.candidates[at % len(split.candidates)]
         if not moved:
-            return flow, {**_by_position(chosen), **_offsets(record, choices)}
+            return flow
 
 
-def _offsets(record: Trace, choices: Choices) -> dict[int, frozenset[int]]:
-    """Grouped convolutions that lose offsets; at one offset they look like depthwise ones, whose groups go whole."""
-    if choices.conv_groups != "offsets":
-        return {}
-    convolutions = [(i, op) for i, op in enumerate(record.ops) if op.name in ("convolution", "_convolution")]
-    return {i: frozenset([1]) for i, op in convolutions if int(op.args[8]) > 1 and splits_offsets(op)}
-
-
-def _by_position(chosen: Mapping[tuple[int, tuple[int, ...]], int]) -> dict[int, frozenset[int]]:
-    keep: dict[int, frozenset[int]] = {}
-    for (position, _), axis in chosen.items():
-        keep[position] = keep.get(position, frozenset()) | {axis}
-    return keep
+def _is_one(roots: Labels) -> bool:
+    return bool((roots == roots[0]).all())

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from hwprune.graph.literals import Literal
-from hwprune.graph.trace import Op, Trace, Value
+from hwprune.graph.inputs import Inputs
+from hwprune.graph.labels import Dims
+from hwprune.graph.literals import LITERALS, Literal
+from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, on_meta, plain_name, running
+from hwprune.modes import evaluating
 
-_LIBRARIES: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
+_COPIES: Final = frozenset(["alias", "clone", "contiguous", "detach", "lift_fresh", "_to_copy"])
+_VIEWS: Final = frozenset(["view", "_unsafe_view", "reshape"])
+# Operators whose numbers may differ: those that follow widths, and strides.
+_FOLLOWING: Final = frozenset([*LITERALS, "as_strided", "empty_strided", "new_empty_strided"])
+# Operators that return a list even of one tensor.
+_SEVERAL: Final = frozenset(["split", "split_with_sizes", "unbind", "chunk"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,102 +41,144 @@ class Mismatch:
 
     Attributes:
         position: in the trace.
-        literals: the numbers among its arguments that have the wrong value.
+        literals: (argument, item) of the numbers among its arguments that have the wrong value, see `Literal`.
         line: "file:line" of the user's code.
     """
 
     position: int
-    literals: tuple[Literal, ...]
+    literals: tuple[tuple[int, int | None], ...]
     line: str
 
 
 class LostError(Exception):
-    """The pass runs other operators than the dense one, from ``op`` on."""
+    """The pass runs other operators than the dense one from the call at ``position`` on."""
 
-    def __init__(self, op: Op, line: str) -> None:
-        super().__init__(f"runs other operators at another width ({op})")
-        self.op, self.line = op, line
+    def __init__(self, position: int, op: Op, line: str) -> None:
+        super().__init__(f"runs other operators at another width ({op}, {line})")
+        self.position, self.op = position, op
 
 
-@dataclass
-class Follower:
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Compares every call with the dense one and, where it goes wrong, returns what it should have returned.
 
     So one pass finds every place that does not follow the widths.
 
     Attributes:
-        dense: the pass to compare with.
-        sizes: value of the dense pass -> the shape it has to have now.
-        numbers: position -> numbers in the arguments that follow from widths, with the value they have to have now.
         mismatches: what was found.
         rescaled: positions of arithmetic with a plain number that depends on a width.
     """
 
-    dense: Trace
-    sizes: Callable[[Value], tuple[int, ...]]
-    numbers: Callable[[int], Sequence[tuple[Literal, int]]]
-    mismatches: list[Mismatch] = field(default_factory=list)
-    rescaled: set[int] = field(default_factory=set)
-    position: int = 0
+    def __init__(
+        self,
+        dense: Trace,
+        dims: Callable[[Value], Dims],
+        literals: Callable[[int], Sequence[Literal]],
+        stays: NDArray[np.bool_],
+    ) -> None:
+        """``dims`` and ``literals`` (by position) hold coupled channels' numbers, of which only ``stays`` are left."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dense, self.dims, self.literals = dense, dims, literals
+        self.kept = np.append(stays, True)  # -1, a channel that always stays, finds the last
+        self.counts: dict[int, tuple[Any, int]] = {}
+        self.names: dict[Any, str] = {}
+        self.read = {value.number for op in dense.ops for value in op.inputs}
+        self.read |= {value.number for value in dense.outputs}
+        self.mismatches: list[Mismatch] = []
+        self.rescaled: set[int] = set()
+        self.position = 0
 
-    def __post_init__(self) -> None:
-        self.read = {value.number for op in self.dense.ops for value in op.inputs}
-        self.read |= {value.number for value in self.dense.outputs}
+    def sizes(self, value: Value) -> tuple[int, ...]:
+        """Shape that a value of the dense pass has to have now."""
+        found = []
+        for size, numbers in zip(value.shape, self.dims(value), strict=True):
+            if numbers is not None:
+                known = self.counts.get(id(numbers))  # an id needs its array alive
+                if known is None:
+                    known = self.counts[id(numbers)] = (numbers, int(self.kept[numbers].sum()))
+                size = known[1]
+            found.append(size)
+        return tuple(found)
 
-    def cut_whole(self, position: int, x: Tensor) -> Tensor:
-        """Instead of a part of the channels all of them were taken: the slice's end did not follow the widths."""
-        literals = tuple(literal for literal, _ in self.numbers(position))
-        self.mismatches.append(Mismatch(position, literals, _line_of_user(sys._getframe())))
-        return x.new_empty(self.sizes(self.dense.ops[position].outputs[0]))
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (name := self.names.get(func)) is None:
+            name = self.names[func] = plain_name(func) if makes_tensors(func) else ""
+        if not name:
+            return func(*args, **(kwargs or {}))
+        position = self._find(name)
+        if position is None:
+            return func(*args, **(kwargs or {}))
+        self.position = position + 1
+        before = self.dense.ops[position]
+        if (before.name, name) == ("slice", "alias"):
+            # Instead of a part of the channels all of them were taken: the slice's end did not follow the widths.
+            return self._instead(position, args[0])
+        wrong = [x for x in self.literals(position) if x.given(args) not in (x.at(self.kept), -1, None)]
+        strange = name not in _FOLLOWING and _plain(args, kwargs) != _plain(before.args, before.kwargs)
+        if strange and name in _ARITHMETIC:
+            self.rescaled.add(position)
+            strange = False
+        try:
+            result = func(*args, **(kwargs or {}))
+        except Exception:
+            # Whatever goes wrong here is what the comparison is for: the call insists on its old sizes.
+            result = None
+        return self._compared(position, before, result, args, wrong, strange)
+
+    def _find(self, name: str) -> int | None:
+        """Position of the dense call that stands for this one; None for a copy that the dense pass did not need.
+
+        Copies come and go with the strides: a dimension of one makes a view of what was a copy.
+        """
+        ops, position = self.dense.ops, self.position
+        while position < len(ops) and ops[position].name in _COPIES and not _alike(ops[position].name, name):
+            position += 1
+        if position < len(ops) and _alike(ops[position].name, name):
+            return position
+        if name in _COPIES:
+            return None
+        raise LostError(position, ops[min(position, len(ops) - 1)], _line_of_user(sys._getframe()))
+
+    def _compared(
+        self, position: int, before: Op, result: Any, args: Any, wrong: Sequence[Literal], strange: bool
+    ) -> Any:
+        if isinstance(result, Tensor) and len(before.outputs) == 1:
+            leaves, spec = [result], None
+        else:
+            leaves, spec = tree_flatten(result)
+        made = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
+        expected = [self.sizes(value) for value in before.outputs]
+        as_expected = len(made) == len(expected) and all(
+            mine == other or value.number not in self.read
+            for mine, other, value in zip(made, expected, before.outputs, strict=True)
+        )
+        if wrong or strange or not as_expected:
+            self.mismatches.append(Mismatch(position, _places(wrong), _line_of_user(sys._getframe())))
+        if as_expected:
+            return result
+        like = next((x for x in (*leaves, *tree_flatten(args)[0]) if isinstance(x, Tensor)), torch.empty(0))
+        instead = [like.new_empty(shape) for shape in expected]
+        if len(made) == len(expected) and spec is not None:
+            supply = iter(instead)
+            return tree_unflatten([next(supply) if isinstance(x, Tensor) else x for x in leaves], spec)
+        return instead[0] if len(instead) == 1 and before.name not in _SEVERAL else instead
 
     def reshaped(self, x: Tensor) -> Tensor | None:
         """What a change of shape that failed before it reached an operator should have made; None if it is no such."""
         for position in range(self.position, min(self.position + 2, len(self.dense.ops))):
-            op = self.dense.ops[position]
-            if op.name in ("view", "_unsafe_view"):
+            if self.dense.ops[position].name in _VIEWS:
                 self.position = position + 1
-                literals = tuple(literal for literal, _ in self.numbers(position))
-                self.mismatches.append(Mismatch(position, literals, _line_of_user(sys._getframe())))
-                return x.new_empty(self.sizes(op.outputs[0]))
+                return self._instead(position, x)
         return None
 
-    def result(self, op: Op, run: Callable[[], Any], tensors: Sequence[Tensor]) -> Any:
-        """See `Guide.result`."""
-        position, self.position = self.position, self.position + 1
-        before = self.dense.ops[position] if position < len(self.dense.ops) else None
-        if before is not None and (before.name, op.name) == ("slice", "alias"):
-            return self.cut_whole(position, tensors[0])
-        if before is None or before.name != op.name:
-            raise LostError(op, _line_of_user(sys._getframe()))
-        wrong = [literal for literal, value in self.numbers(position) if literal.given(op) not in (value, -1, None)]
-        if op.name in _ARITHMETIC and _plain(op) != _plain(before):
-            self.rescaled.add(position)
-        try:
-            result = run()
-        except Exception:
-            # Whatever goes wrong here is what the comparison is for: the call insists on its old sizes.
-            result = None
-        expected = [self.sizes(value) for value in before.outputs]
-        leaves, spec = tree_flatten(result)
-        made = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
-        read = [i for i, value in enumerate(before.outputs) if value.number in self.read]
-        as_expected = len(made) == len(expected) and all(made[i] == expected[i] for i in read)
-        if wrong or not as_expected:
-            self.mismatches.append(Mismatch(position, tuple(wrong), _line_of_user(sys._getframe())))
-        if as_expected:
-            return result
-        like = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), tensors[0] if tensors else torch.empty(0))
-        instead = [like.new_empty(shape) for shape in expected]
-        if len(made) == len(expected):
-            supply = iter(instead)
-            return tree_unflatten([next(supply) if isinstance(x, Tensor) else x for x in leaves], spec)
-        return instead[0] if len(instead) == 1 and op.name not in _SEVERAL else instead
+    def _instead(self, position: int, x: Tensor) -> Tensor:
+        self.mismatches.append(Mismatch(position, _places(self.literals(position)), _line_of_user(sys._getframe())))
+        return x.new_empty(self.sizes(self.dense.ops[position].outputs[0]))
 
 
 _RESHAPES: Final = frozenset([torch.Tensor.reshape, torch.reshape, torch.Tensor.unflatten, torch.unflatten])
 
 
-class Reshapes(TorchFunctionMode):  # type: ignore[misc]  # torch leaves it untyped
+class _Reshapes(TorchFunctionMode):
     """Catches changes of shape that fail in torch's own checks, before any operator is called."""
 
     def __init__(self, follower: Follower) -> None:
@@ -143,12 +198,46 @@ class Reshapes(TorchFunctionMode):  # type: ignore[misc]  # torch leaves it unty
             return made
 
 
-# Operators that return a list even of one tensor.
-_SEVERAL: Final = frozenset(["split", "split_with_sizes", "unbind", "chunk"])
+def follow(model: nn.Module, inputs: Inputs, forward: Forward | None, follower: Follower) -> None:
+    """Run a narrowed copy on the kind of tensors that the dense pass ran on. What its code raises is passed on."""
+    method = follower.dense.method
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
+    with torch.no_grad(), evaluating(model), running(model, forward):
+        if method == "fake":
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                fakes: dict[str, Tensor] = {
+                    name: mode.from_tensor(tensor, static_shapes=True) for name, tensor in state.items()
+                }
+                args, kwargs = Inputs(*inputs.placed(like)).mapped(lambda x: mode.from_tensor(x, static_shapes=True))
+                with _Reshapes(follower), follower:
+                    torch.func.functional_call(model, fakes, args, kwargs)
+            return
+        if method == "meta":
+            state = {name: on_meta(tensor.detach()) for name, tensor in state.items()}
+            like = None if like is None else on_meta(like)
+        args, kwargs = Inputs(*inputs.placed(like)).mapped(on_meta if method == "meta" else Tensor.clone)
+        with _Reshapes(follower), follower:
+            torch.func.functional_call(model, state, args, kwargs)
 
 
-def _plain(op: Op) -> list[Any]:
-    return [value for value in (*op.args, *op.kwargs.values()) if isinstance(value, int | float)]
+def _alike(dense: str, name: str) -> bool:
+    return dense == name or (dense in _VIEWS and name in _VIEWS) or (dense, name) == ("slice", "alias")
+
+
+def _places(literals: Sequence[Literal]) -> tuple[tuple[int, int | None], ...]:
+    return tuple((literal.argument, literal.item) for literal in literals)
+
+
+def _plain(args: Any, kwargs: Any) -> list[Any]:
+    """The numbers among a call's arguments."""
+    found: list[Any] = []
+    for value in (*args, *(kwargs or {}).values()):
+        if isinstance(value, int | float):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += [x for x in value if isinstance(x, int | float)]
+    return found
 
 
 def _line_of_user(frame: FrameType | None) -> str:

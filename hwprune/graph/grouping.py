@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hwprune.graph.flow import Flow
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.network import ChannelGroup, Slot
-from hwprune.graph.trace import Trace
+from hwprune.graph.trace import Trace, Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,23 +57,28 @@ class Grouping:
             self.contracted[labels] = True
         self.number = np.full(count, -1, dtype=np.int64)
         self.groups = self._named(self._drafts())
+        self._known: dict[int, tuple[Labels, Labels]] = {}
 
     def numbers(self, labels: Labels) -> Labels:
         """Number of the coupled channel at every label, -1 where it stays."""
-        return self.number[self.roots[labels]]
+        known = self._known.get(id(labels))  # most values share their labels with others; an id needs its array alive
+        if known is None:
+            known = self._known[id(labels)] = (labels, self.number[self.roots[labels]])
+        return known[1]
 
-    def kept(self, stays: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Per label: is it left where only the coupled channels with ``stays`` are?"""
-        number = self.number[self.roots]
-        kept: NDArray[np.bool_] = (number < 0) | np.append(stays, True)[number]
-        return kept
+    def dims(self, value: Value) -> Dims:
+        """`numbers` of every dimension of a value."""
+        found = self.flow.labels.get(value.number) or (None,) * len(value.shape)
+        return tuple(None if labels is None else self.numbers(labels) for labels in found)
+
+    @property
+    def count(self) -> int:
+        """How many coupled channels there are."""
+        return sum(group.width for group in self.groups)
 
     def channel_of(self) -> dict[str, Dims]:
         """Per parameter and dimension the coupled channels' numbers, None where the dimension is no channels."""
-        return {
-            name: tuple(None if x is None else self.numbers(x) for x in self.flow.labels[value.number])
-            for name, value in self.record.parameters.items()
-        }
+        return {name: self.dims(value) for name, value in self.record.parameters.items()}
 
     def _places(self) -> _Places:
         roots, keys, indices, dims = [], [], [], list[tuple[int, int]]()

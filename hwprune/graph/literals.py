@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from hwprune.graph.call import ConvGroups
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.moving import bounds
 from hwprune.graph.trace import Op, Value
@@ -41,11 +40,11 @@ class Literal:
         """The number where only labels with ``kept[label]`` stay."""
         return round(self.dense * int(kept[self.labels].sum()) / max(len(self.labels), 1))
 
-    def given(self, op: Op) -> int | None:
-        """The number that a call has in this place, None where it has none."""
-        if self.argument >= len(op.args):
+    def given(self, args: Sequence[Any]) -> int | None:
+        """The number that a call with these arguments has in this place, None where it has none."""
+        if self.argument >= len(args):
             return None
-        value = op.args[self.argument]
+        value = args[self.argument]
         if self.item is not None:
             value = value[self.item] if isinstance(value, list | tuple) and self.item < len(value) else None
         return value if isinstance(value, int) else None
@@ -135,15 +134,7 @@ LITERALS: Final[Mapping[str, Callable[[Op, DimsOf], Iterator[Literal]]]] = Mappi
 )
 
 
-def literals(op: Op, dims: DimsOf, conv_groups: ConvGroups = "whole") -> tuple[Literal, ...]:
-    """All numbers in the call that follow from widths. With "offsets" the number of convolution groups does not."""
+def literals(op: Op, dims: DimsOf, *, offsets: bool = False) -> tuple[Literal, ...]:
+    """All numbers in the call that follow from widths. With ``offsets`` the number of convolution groups does not."""
     find = LITERALS.get(op.name)
-    if find is _conv_groups and conv_groups == "offsets" and splits_offsets(op):
-        return ()
-    return () if find is None else tuple(find(op, dims))
-
-
-def splits_offsets(op: Op) -> bool:
-    """Whether a grouped convolution can lose the same offset of every group: each has several inputs."""
-    weight, groups = op.inputs[1], int(op.args[8])
-    return weight.shape[1] > 1 and op.inputs[0].shape[1] > groups
+    return () if find is None or (offsets and find is _conv_groups) else tuple(find(op, dims))

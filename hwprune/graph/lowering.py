@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from math import prod
 from typing import Final
 
 import numpy as np
 
-from hwprune.graph.call import ConvGroups
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.layers import NetworkLayer, WidthOf
-from hwprune.graph.literals import splits_offsets
 from hwprune.graph.mixing import convolve, normalise
 from hwprune.graph.rules import RULES, unlabelled
 from hwprune.graph.trace import Op, Trace, Value
@@ -48,46 +46,46 @@ _FUSED_ACTIVATIONS: Final = frozenset(["relu", "relu6"])
 
 def lower(
     record: Trace,
-    labels: Mapping[int, Dims],
-    numbers: Callable[[Labels], Labels],
+    dims: Callable[[Value], Dims],
     group_of: Labels,
     names: Sequence[str],
-    conv_groups: ConvGroups = "whole",
+    offsets: Container[int] = frozenset(),
 ) -> tuple[tuple[NetworkLayer, ...], dict[str, tuple[WidthOf, ...]]]:
     """The network's layers, and the dimensions of its parameters, as functions of the widths.
 
     Args:
-        labels: of every value, by number.
-        numbers: labels -> coupled channels' numbers, -1 where they stay.
+        dims: of a value the coupled channels' numbers, -1 where they stay, None where a dimension is no channels.
         group_of: (coupled channels,) position of each one's group in ``names``.
         names: of the groups.
-        conv_groups: see `Choices`.
+        offsets: positions of grouped convolutions that lose the same offset in every group.
     """
     totals = np.bincount(group_of, minlength=len(names)) if len(names) else np.zeros(0, dtype=np.int64)
 
-    def width(size: int, dim: Labels | None) -> WidthOf:
-        if dim is None:
+    known: dict[int, tuple[Labels, WidthOf]] = {}  # values share their numbers; an id needs its array alive
+
+    def width(size: int, numbers: Labels | None) -> WidthOf:
+        if numbers is None:
             return WidthOf(size)
-        found = numbers(dim)
-        counts = Counter(group_of[found[found >= 0]].tolist())
-        terms = tuple((names[g], round(n / int(totals[g]))) for g, n in sorted(counts.items()))
-        return WidthOf(int((found < 0).sum()), terms)
+        if id(numbers) not in known:
+            here = np.bincount(group_of[numbers[numbers >= 0]], minlength=len(names))
+            terms = tuple((names[g], round(int(here[g]) / int(totals[g]))) for g in np.flatnonzero(here).tolist())
+            known[id(numbers)] = (numbers, WidthOf(int((numbers < 0).sum()), terms))
+        return known[id(numbers)][1]
 
     def widths_of(value: Value) -> tuple[WidthOf, ...]:
-        dims = labels.get(value.number, (None,) * len(value.shape))
-        return tuple(width(size, dim) for size, dim in zip(value.shape, dims, strict=True))
+        return tuple(width(size, numbers) for size, numbers in zip(value.shape, dims(value), strict=True))
 
     sizes = {name: widths_of(value) for name, value in record.parameters.items()}
-    return tuple(_Lowering(record, widths_of, conv_groups).layers()), sizes
+    return tuple(_Lowering(record, widths_of, offsets).layers()), sizes
 
 
 class _Lowering:
     """One pass over the calls; remembers who wrote a value and how often it is read, to see what gets fused."""
 
     def __init__(
-        self, record: Trace, widths_of: Callable[[Value], tuple[WidthOf, ...]], conv_groups: ConvGroups
+        self, record: Trace, widths_of: Callable[[Value], tuple[WidthOf, ...]], offsets: Container[int]
     ) -> None:
-        self.record, self.widths_of, self.conv_groups = record, widths_of, conv_groups
+        self.record, self.widths_of, self.offsets = record, widths_of, offsets
         self.writer = {value.number: op for op in record.ops for value in op.outputs}
         self.readers: dict[int, list[Op]] = {}
         for op in record.ops:
@@ -99,16 +97,16 @@ class _Lowering:
 
     def layers(self) -> list[NetworkLayer]:
         made = []
-        for op in self.record.ops:
+        for position, op in enumerate(self.record.ops):
             if op.name in FREE:
                 continue
             rule = RULES.get(op.name)
             if rule is unlabelled or not op.inputs or not op.outputs:
                 continue
-            made.append(self._layer(op))
+            made.append(self._layer(op, position in self.offsets))
         return made
 
-    def _layer(self, op: Op) -> NetworkLayer:
+    def _layer(self, op: Op, groups_stay: bool) -> NetworkLayer:
         x, out = op.inputs[0], op.outputs[0]
         rule = RULES.get(op.name)
         if rule is convolve:
@@ -124,8 +122,7 @@ class _Lowering:
         name = op.module or op.name
         self.seen[name] += 1
         unique = name if self.seen[name] == 1 else f"{name}@{self.seen[name]}"
-        offsets = layer.group_width > 0 and self.conv_groups == "offsets" and splits_offsets(op)
-        return NetworkLayer(unique, layer, c_in, c_out, fused, layer.groups if offsets else 0)
+        return NetworkLayer(unique, layer, c_in, c_out, fused, layer.groups if groups_stay else 0)
 
     def _is_fused(self, op: Op, layer: Layer) -> bool:
         source = op.inputs[0].number

@@ -30,12 +30,11 @@ def convolve(call: Call) -> list[Dims]:
         call.unite(channels, into)
         if into is not None:
             call.contracted.append(into)
-    elif call.position in call.keep or (
-        call.conv_groups == "offsets" and weight.shape[1] > 1 and x.shape[1] > groups
-    ):
+    elif call.offsets:
         out = _couple_offsets(call, channels, w, groups, transposed)
     else:
         out = _couple_conv_groups(call, channels, w, groups, transposed)
+        call.united = channels if weight.shape[1] > 1 and x.shape[1] > groups else None
     if bias is not None:
         call.unite(call.dims(bias)[0], out)
     return [(call.dims(x)[0], out, *(None,) * (len(weight.shape) - 2))]

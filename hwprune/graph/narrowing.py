@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hwprune.graph.call import ConvGroups
 from hwprune.graph.labels import Dims
 
 _NORMS = nn.modules.batchnorm._NormBase
@@ -60,12 +59,12 @@ def narrowed(
     stays: Kept,
     attributes: Iterable[Attribute],
     narrow: Narrow,
-    conv_groups: ConvGroups = "whole",
+    offsets: Container[str] = frozenset(),
 ) -> nn.Module:
     """A copy of ``model`` with ``narrow`` applied to every tensor, and integer attributes in step with the tensors.
 
     Tensors are not copied before they are narrowed, so the copy costs the memory of the smaller network. Tied tensors
-    stay tied.
+    stay tied. Grouped convolutions among ``offsets`` keep their number of groups, others keep what a group holds.
     """
     memo: dict[int, Any] = {}
     keep_alive = []  # an id is only unique while its tensor lives
@@ -76,7 +75,7 @@ def narrowed(
         memo[id(tensor)] = made
         keep_alive.append(tensor)
     small = copy.deepcopy(model, memo)
-    _repair(small, conv_groups)
+    _repair(small, offsets)
     _repair_attributes(small, attributes, stays)
     return small
 
@@ -102,12 +101,12 @@ def hollow(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
     )
 
 
-def _repair(small: nn.Module, conv_groups: ConvGroups) -> None:
+def _repair(small: nn.Module, offsets: Container[str]) -> None:
     """The usual integer attributes, by the shapes that the tensors now have."""
-    for module in small.modules():
+    for name, module in small.named_modules():
         weight: Any = getattr(module, "weight", None)
         if isinstance(module, _CONVS):
-            _repair_convolution(module, weight, conv_groups)
+            _repair_convolution(module, weight, name in offsets)
         elif isinstance(module, nn.Linear):
             module.out_features, module.in_features = weight.shape
         elif isinstance(module, _NORMS):
@@ -125,13 +124,11 @@ def _repair(small: nn.Module, conv_groups: ConvGroups) -> None:
             module.num_embeddings, module.embedding_dim = weight.shape
 
 
-def _repair_convolution(module: nn.modules.conv._ConvNd, weight: Tensor, conv_groups: ConvGroups) -> None:
+def _repair_convolution(module: nn.modules.conv._ConvNd, weight: Tensor, groups_stay: bool) -> None:
     """Channels from the weight; with whole groups going, what a group holds stays and their number follows."""
     first, second = (1, 0) if module.transposed else (0, 1)
     of_weight = module.in_channels if module.transposed else module.out_channels  # of its first dimension, dense
-    inside = (module.out_channels if module.transposed else module.in_channels) // module.groups
-    offsets = conv_groups == "offsets" and inside > 1 and module.in_channels > module.groups
-    if module.groups > 1 and not offsets:
+    if module.groups > 1 and not groups_stay:
         module.groups = weight.shape[0] // (of_weight // module.groups)
     module.out_channels = weight.shape[first] * (module.groups if module.transposed else 1)
     module.in_channels = weight.shape[second] * (1 if module.transposed else module.groups)

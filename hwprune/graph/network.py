@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from hwprune.graph.choices import Choices
 from hwprune.graph.inputs import Inputs
-from hwprune.graph.labels import Dims, Labels
+from hwprune.graph.labels import Dims
 from hwprune.graph.layers import NetworkLayer, WidthOf
 from hwprune.graph.literals import Literal
 from hwprune.graph.narrowing import Attribute
-from hwprune.graph.trace import Forward, Trace
+from hwprune.graph.trace import Forward, Trace, Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,16 +87,11 @@ class Spanning:
         position: in the trace.
         module: path of the module that makes it.
         why: in words.
-        inputs, outputs: per tensor and dimension the coupled channels' numbers, as in `Network.channel_of`.
-        literals: numbers among its arguments that follow from widths; their labels are coupled channels' numbers.
     """
 
     position: int
     module: str
     why: str
-    inputs: tuple[Dims, ...]
-    outputs: tuple[Dims, ...]
-    literals: tuple[Literal, ...]
 
     def __str__(self) -> str:
         return f"{self.why} in {self.module or 'the network itself'!r}"
@@ -115,12 +110,13 @@ class Network:
         attributes: integers of modules that follow from widths, found by a pass at other widths.
         spanning: see `Spanning`; removing channels there is not the same as zeroing them.
         trace: the recorded forward pass.
-        keep: dimensions that carry labels behind a change of shape, by position in the trace.
         rescaled: positions of arithmetic with a plain number that depends on a width (1 / sqrt(head size)).
-        channel_of: per parameter (or buffer) and dimension the coupled channel's number at every index, -1 where it
-            stays, None where the dimension is no channels at all.
+        channels: per value of the trace, by its number, and dimension the coupled channel's number at every index, -1
+            where it stays, None where the dimension is no channels at all.
+        literals: by position in the trace the numbers among a call's arguments that follow from widths; their labels
+            are coupled channels' numbers.
         inputs, forward, choices, model_reference: what was analysed, and how.
-        input_channels: per tensor of the inputs the coupled channels' numbers, None where it has no channels.
+        offsets: grouped convolutions that lose the same offset in every group, by module.
         groups_hash: fingerprint of all group names, widths and slots; a plan only fits a network with the same one.
     """
 
@@ -132,15 +128,24 @@ class Network:
     attributes: tuple[Attribute, ...]
     spanning: tuple[Spanning, ...]
     trace: Trace = field(repr=False)
-    keep: Mapping[int, frozenset[int]] = field(repr=False)
     rescaled: frozenset[int] = field(repr=False)
-    channel_of: Mapping[str, tuple[Labels | None, ...]] = field(repr=False)
+    offsets: frozenset[str] = field(repr=False)
+    channels: Mapping[int, Dims] = field(repr=False)
+    literals: Mapping[int, tuple[Literal, ...]] = field(repr=False)
     inputs: Inputs = field(repr=False)
-    input_channels: tuple[Labels | None, ...] = field(repr=False)
     forward: Forward | None = field(repr=False)
     choices: Choices
     model_reference: str
     groups_hash: str
+
+    @cached_property
+    def channel_of(self) -> dict[str, Dims]:
+        """`channels` of every parameter and buffer, by name."""
+        return {name: self.dims(value) for name, value in self.trace.parameters.items()}
+
+    def dims(self, value: Value) -> Dims:
+        """`channels` of a value; none for a value that met no rule."""
+        return self.channels.get(value.number) or (None,) * len(value.shape)
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:

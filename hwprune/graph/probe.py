@@ -8,28 +8,26 @@ any other pins the channels that meet it, until a pass goes through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from hwprune.errors import HardCodedSizeError, ModelError
-from hwprune.graph.call import Rule
-from hwprune.graph.choices import Choices
-from hwprune.graph.flow import Flow, propagate
-from hwprune.graph.following import Follower, LostError, Mismatch, Reshapes, culprit
+from hwprune.errors import HardCodedSizeError
+from hwprune.graph.flow import Flow
+from hwprune.graph.following import Follower, LostError, Mismatch, culprit, follow
 from hwprune.graph.grouping import Grouping
 from hwprune.graph.inputs import Inputs
-from hwprune.graph.labels import Book, Dims, Labels
+from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.literals import Literal, literals
 from hwprune.graph.narrowing import Attribute, hollow, narrowed, smaller
-from hwprune.graph.trace import Forward, Op, Trace, Value, retrace
+from hwprune.graph.trace import Forward, Op, Trace, Value
 
 # Words in the names of attributes that hold widths; they are tried before others of the same value.
-_WIDTHS = ("head", "dim", "chan", "width", "group", "feature", "plane", "embed", "split", "size", "in_", "out_")
+_WIDTHS = ("head", "dim", "chan", "width", "group", "feature", "plane", "embed", "split", "in_", "out_")
 _MOST_PASSES = 60
 
 
@@ -62,14 +60,15 @@ class Probe:
         forward: Forward | None,
         record: Trace,
         flow: Flow,
-        keep: Mapping[int, frozenset[int]],
-        rules: Mapping[str, Rule],
-        choices: Choices,
     ) -> None:
-        self.model, self.inputs, self.forward = model, inputs, forward
-        self.record, self.flow, self.keep, self.rules, self.choices = record, flow, keep, rules, choices
+        self.model, self.inputs, self.forward, self.record, self.flow = model, inputs, forward, record, flow
         self.modules = dict(model.named_modules())
-        self.literals = [literals(op, self.dims, choices.conv_groups) for op in record.ops]
+        self.literals = {
+            position: found
+            for position, op in enumerate(record.ops)
+            if (found := literals(op, self.dims, offsets=position in flow.offsets))
+        }
+        self.offsets = frozenset(record.ops[position].module for position in flow.offsets)
         self.repairs: dict[tuple[str, str, int | None], _Place] = {}
         self.tried: dict[tuple[int, int, int | None], Iterator[_Place]] = {}
         self.applied: dict[tuple[int, int, int | None], _Place] = {}
@@ -106,42 +105,40 @@ class Probe:
 
     def _passes(self, grouping: Grouping, rng: np.random.Generator) -> bool:
         stays = _about_half(grouping, rng)
-        kept = grouping.kept(stays)
-        follower = Follower(self.record, lambda v: _sizes(v, self.dims(v), kept), self._numbers(kept))
+        follower = Follower(self.record, grouping.dims, lambda at: self._counted(grouping, at), stays)
         copy = narrowed(
             self.model,
             grouping.channel_of(),
             stays,
             self.attributes(grouping),
             hollow if self.record.method == "meta" else smaller,
-            self.choices.conv_groups,
+            self.offsets,
         )
+        sizes = iter([follower.sizes(value) for value in self.record.inputs])
+        inputs = Inputs(*self.inputs.mapped(lambda x: x[tuple(slice(n) for n in next(sizes))]))
         try:
-            with Reshapes(follower):
-                record = retrace(copy, self._narrowed_inputs(kept), self.record.method, self.forward, follower)
+            follow(copy, inputs, self.forward, follower)
         except LostError as error:
-            self._pin_scope(grouping, (), error.op.module, f"{error} ({error.line})")
+            self._pin_scope(grouping, (error.position,), error.op.module, str(error))
             return False
         except Exception as error:  # the user's own code may raise anything at a width it does not expect
             self._pin_raised(grouping, copy, error)
             return False
         self.rescaled = follower.rescaled
-        if follower.mismatches:
-            self._mend(grouping, follower.mismatches)
-            return False
-        return self._couples_alike(grouping, record, stays)
+        self._mend(grouping, follower.mismatches)
+        return not follower.mismatches
 
-    def _narrowed_inputs(self, kept: NDArray[np.bool_]) -> Inputs:
-        sizes = iter([_sizes(value, self.dims(value), kept) for value in self.record.inputs])
-        return Inputs(*self.inputs.mapped(lambda x: x[tuple(slice(n) for n in next(sizes))]))
-
-    def _numbers(self, kept: NDArray[np.bool_]) -> Callable[[int], Sequence[tuple[Literal, int]]]:
-        return lambda position: [(literal, literal.at(kept)) for literal in self.literals[position]]
+    def _counted(self, grouping: Grouping, position: int) -> Sequence[Literal]:
+        found = self.literals.get(position, ())
+        return [replace(literal, labels=grouping.numbers(literal.labels)) for literal in found]
 
     def _mend(self, grouping: Grouping, mismatches: Sequence[Mismatch]) -> None:
         """Repair what can be; pin the rest, but not where a repair of the same module may be its cure."""
         repaired = {
-            self.record.ops[m.position].module for m in mismatches for literal in m.literals if self._repair(m, literal)
+            self.record.ops[m.position].module
+            for m in mismatches
+            for literal in self.literals.get(m.position, ())
+            if (literal.argument, literal.item) in m.literals and self._repair(m, literal)
         }
         for mismatch in mismatches:
             op = self.record.ops[mismatch.position]
@@ -207,52 +204,6 @@ class Probe:
     def _labels(self, positions: Sequence[int]) -> list[Labels]:
         values = [v for i in positions for v in (*self.record.ops[i].inputs, *self.record.ops[i].outputs)]
         return [labels for value in values for labels in self.dims(value) if labels is not None]
-
-    def _couples_alike(self, grouping: Grouping, record: Trace, stays: NDArray[np.bool_]) -> bool:
-        """Whether the narrow network ties the same channels as the dense one; pins those that it mixes."""
-        wrong = mixed(record, grouping.channel_of(), stays, self.rules, self.choices, self.keep)
-        if not len(wrong):
-            return True
-        labels = np.flatnonzero(np.isin(grouping.number[grouping.roots], wrong))
-        self.flow.book.pin(labels, "is taken by number in the code, and other channels have it at other widths")
-        return False
-
-
-def mixed(
-    record: Trace,
-    channel_of: Mapping[str, Dims],
-    stays: NDArray[np.bool_],
-    rules: Mapping[str, Rule],
-    choices: Choices,
-    keep: Mapping[int, frozenset[int]],
-) -> NDArray[np.int64]:
-    """Numbers of the coupled channels that a pass at other widths ties to each other though they were apart."""
-    # A kept channel's label is its number in the dense network, so that whatever was tied there has one label here.
-    book = Book(size=len(stays))
-    parameters: dict[int, Dims] = {}
-    for name, value in record.parameters.items():
-        dims: list[Labels | None] = []
-        for size, numbers in zip(value.shape, channel_of[name], strict=True):
-            if numbers is None:
-                dims.append(None)
-                continue
-            left = numbers[(numbers < 0) | stays[numbers]]
-            if len(left) != size:
-                raise ModelError(f"{name} was cut to {size} channels, the plan says {len(left)}")
-            dims.append(np.where(left < 0, book.fresh(size), left))
-        parameters.setdefault(value.number, tuple(dims))
-    flow = propagate(record, rules, "pin", book, parameters, choices, keep)
-    known, wrong = len(stays), [np.zeros(0, dtype=np.int64)]
-    for a, b in zip(flow.book.left, flow.book.right, strict=True):
-        apart = (a != b) & (a < known) & (b < known)
-        wrong += [a[apart], b[apart]]
-    return np.unique(np.concatenate(wrong))
-
-
-def _sizes(value: Value, dims: Dims, kept: NDArray[np.bool_]) -> tuple[int, ...]:
-    return tuple(
-        size if labels is None else int(kept[labels].sum()) for size, labels in zip(value.shape, dims, strict=True)
-    )
 
 
 def _about_half(grouping: Grouping, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -49,7 +49,7 @@ def reshape(call: Call) -> Dims:
         if not labelled:
             continue
         if len(labelled) > 1:  # copies beside channels are no channels
-            labelled = [axis for axis in labelled if not call.book.is_soft(dims[axis])] or labelled
+            labelled = [axis for axis in labelled if not call.is_soft(dims[axis])] or labelled
         if len(labelled) > 1:
             for axis in labelled:
                 call.pin(dims[axis], "is merged with another dimension of channels")

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from hwprune.errors import HardCodedSizeError, ModelError
+from hwprune.errors import HardCodedSizeError
 from hwprune.graph.call import Rule
 from hwprune.graph.coupling import analyze
+from hwprune.graph.following import Follower, LostError, culprit, follow
 from hwprune.graph.inputs import Inputs
-from hwprune.graph.narrowing import narrowed, smaller
+from hwprune.graph.narrowing import narrowed, rows, smaller
 from hwprune.graph.network import Network
-from hwprune.graph.probe import mixed
 from hwprune.graph.rules import RULES
-from hwprune.graph.trace import trace
 from hwprune.plan import Plan
 
 
@@ -40,7 +39,7 @@ def cut(
         model: the dense network.
         plan: which channels stay.
         network: its analysis; None analyses it now on float inputs of the plan's shapes, with nothing excluded.
-        rules: channel rules by operator, as given to `analyze`.
+        rules: channel rules by operator for that analysis.
 
     Raises:
         PlanError: the plan belongs to another network.
@@ -50,47 +49,36 @@ def cut(
         network = analyze(model, tuple(torch.zeros(shape) for shape in plan.input_shapes), rules=rules)
     plan.check_fits(network)
     stays = kept_channels(network, plan)
-    small = narrowed(model, network.channel_of, stays, network.attributes, smaller, network.choices.conv_groups)
-    _check(small, network, stays, rules)
+    small = narrowed(model, network.channel_of, stays, network.attributes, smaller, network.offsets)
+    _check(small, network, stays)
     return small
 
 
-def cut_inputs(network: Network, stays: NDArray[np.bool_]) -> Inputs:
-    """The example inputs without the channels that went from them."""
-    numbers = iter(network.input_channels)
-
-    def narrow(x: Tensor) -> Tensor:
-        here = next(numbers)
-        if here is None:
-            return x
-        return x.index_select(1, torch.from_numpy(np.flatnonzero((here < 0) | stays[here])).to(x.device))
-
-    return Inputs(*network.inputs.mapped(narrow))
+def cut_inputs(network: Network, stays: NDArray[np.bool_], inputs: Inputs) -> Inputs:
+    """Inputs without the channels that went from them."""
+    values = iter(network.trace.inputs)
+    return Inputs(*inputs.mapped(lambda x: smaller(x, rows(network.dims(next(values)), stays))))
 
 
-def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_], rules: Mapping[str, Rule]) -> None:
-    """Trace the copy and see that every operator ties the same channels as it did in the dense network."""
+def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None:
+    """Run the copy on hollow tensors and see that every call does what it did in the dense network, at its widths."""
+    follower = Follower(network.trace, network.dims, lambda at: network.literals.get(at, ()), stays)
     try:
-        record = trace(small, cut_inputs(network, stays), network.forward)
-    except ModelError as error:
-        raise HardCodedSizeError(
-            "the pruned network does not run: its code has a width written into it",
-            where=error.what,
-            fix="exclude the modules in question (--exclude 'NAME.*'), or take the width from the tensor's shape",
-        ) from error
-    before = [value.shape for value in network.trace.outputs]
-    after = [value.shape for value in record.outputs]
-    if before != after:
-        raise HardCodedSizeError(
-            f"the pruned network's outputs have shapes {after}, not {before}",
-            fix="exclude the modules that make the outputs (--exclude 'NAME.*')",
-        )
-    wrong = mixed(record, network.channel_of, stays, rules, network.choices, network.keep)
-    if len(wrong):
-        names = [group.name for group in network.groups if np.isin(wrong, group.numbers).any()]
-        raise HardCodedSizeError(
-            "the pruned network mixes channels that the dense one kept apart",
-            where=f"channels of {names[0] if names else 'a pinned group'}",
-            effect="its code takes channels by number",
-            fix="exclude the modules in question (--exclude 'NAME.*')",
-        )
+        follow(small, cut_inputs(network, stays, network.inputs), network.forward, follower)
+    except LostError as error:
+        raise _hard_coded(str(error)) from error
+    except Exception as error:  # the user's own code may raise anything at a width it does not expect
+        module, line = culprit(error, small)
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _hard_coded(f"{what}, {type(small.get_submodule(module)).__name__} {module!r}, {line}") from error
+    if follower.mismatches:
+        first = follower.mismatches[0]
+        raise _hard_coded(f"{network.trace.ops[first.position]}, {first.line}")
+
+
+def _hard_coded(where: str) -> HardCodedSizeError:
+    return HardCodedSizeError(
+        "the pruned network does not follow the plan: its code has a width written into it",
+        where=where,
+        fix="exclude the modules in question (--exclude 'NAME.*'), or take the width from the tensor's shape",
+    )

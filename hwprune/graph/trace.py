@@ -8,15 +8,16 @@ assignment form and nobody downstream has to know of in-place writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.module_tracker import ModuleTracker
@@ -88,18 +89,10 @@ Forward = Callable[..., Any]
 """What to run instead of a model's own forward: ``forward(model, *inputs)``. Detectors need one."""
 
 
-class Guide(Protocol):
-    """Watches a pass that is expected to repeat another one at other widths, and lets it go on where it cannot."""
-
-    def result(self, op: Op, run: Callable[[], Any], tensors: Sequence[Tensor]) -> Any:
-        """What ``op`` is to return: ``run()`` where that is as expected. ``op`` has no outputs yet."""
-
-
 @dataclass
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     tracker: ModuleTracker
     module_types: Mapping[str, str]
-    guide: Guide | None = None
     ops: list[Op] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -141,10 +134,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
         module = innermost(self.tracker)
         op = Op(self.name(func), module, self.module_types.get(module, ""), *before, ())
-        if self.guide is None:
-            result = func(*args, **kwargs)
-        else:
-            result = self.guide.result(op, lambda: func(*args, **kwargs), found)
+        result = func(*args, **kwargs)
         static = all(self.numbers[id(tensor)] in self.static for tensor in found)
         made = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
         outputs = tuple(self.assign(leaf, static=static) for leaf in made if isinstance(leaf, Tensor))
@@ -158,8 +148,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
     def makes_tensors(self, func: Any) -> bool:
         if func not in self.tensors:
-            self.tensors[func] = any("Tensor" in str(made.type) for made in func._schema.returns)
+            self.tensors[func] = makes_tensors(func)
         return self.tensors[func]
+
+
+def makes_tensors(func: Any) -> bool:
+    """Whether an operator returns tensors; others answer questions, such as a tensor's device."""
+    return any("Tensor" in str(made.type) for made in func._schema.returns)
 
 
 def plain_name(func: Any) -> str:
@@ -174,7 +169,15 @@ def innermost(tracker: ModuleTracker) -> str:
     return max(tracker.parents - {"Global"}, key=len, default="").partition(".")[2]
 
 
-def _on_meta(tensor: Tensor) -> Tensor:
+class _AsWatched(TorchFunctionMode):
+    """Changes nothing. Some Python operators take another way under a mode, and later passes run under one."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def on_meta(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape without values."""
     return torch.empty_like(tensor, device="meta")
 
 
@@ -198,22 +201,21 @@ def _record(
     convert: Callable[[Tensor], Tensor],
     method: str,
     forward: Forward | None,
-    guide: Guide | None,
 ) -> Trace:
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     converted = {name: convert(tensor.detach()) for name, tensor in state.items()}
     like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
     if method == "meta" and like is not None:
-        like = _on_meta(like)
+        like = on_meta(like)
     args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     module_types = {name: type(module).__name__ for name, module in model.named_modules()}
     with torch.no_grad(), evaluating(model), running(model, forward), ModuleTracker() as tracker:
-        recorder = _Recorder(tracker, module_types, guide)
+        recorder = _Recorder(tracker, module_types)
         parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
         _share_tied(model, parameters)
         start = tuple(recorder.assign(tensor, static=False) for tensor in given)
-        with recorder:
+        with _AsWatched(), recorder:
             result = torch.func.functional_call(model, converted, args, kwargs)
         leaves, _ = tree_flatten(result)
         outputs = tuple(recorder.value(leaf) for leaf in leaves if isinstance(leaf, Tensor))
@@ -228,14 +230,14 @@ def _share_tied(model: nn.Module, parameters: dict[str, Value]) -> None:
         parameters[name] = parameters[owner]
 
 
-def retrace(model: nn.Module, inputs: Inputs, method: str, forward: Forward | None, guide: Guide | None) -> Trace:
+def _traced(model: nn.Module, inputs: Inputs, method: str, forward: Forward | None) -> Trace:
     """Record one forward pass by the named method. What the forward raises is passed on."""
     if method == "meta":
-        return _record(model, inputs, _on_meta, method, forward, guide)
+        return _record(model, inputs, on_meta, method, forward)
     if method == "fake":
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            return _record(model, inputs, lambda x: mode.from_tensor(x, static_shapes=True), method, forward, guide)
-    return _record(model, inputs, Tensor.clone, method, forward, guide)
+            return _record(model, inputs, lambda x: mode.from_tensor(x, static_shapes=True), method, forward)
+    return _record(model, inputs, Tensor.clone, method, forward)
 
 
 def trace(model: nn.Module, example_inputs: Any, forward: Forward | None = None) -> Trace:
@@ -251,11 +253,11 @@ def trace(model: nn.Module, example_inputs: Any, forward: Forward | None = None)
     inputs = Inputs.of(example_inputs)
     for method in ("meta", "fake"):
         try:
-            return retrace(model, inputs, method, forward, None)
+            return _traced(model, inputs, method, forward)
         except Exception:  # any failure only says that these tensors will not do; the last attempt reports
             pass
     try:
-        return retrace(model, inputs, "real", forward, None)
+        return _traced(model, inputs, "real", forward)
     except Exception as error:
         shapes = ", ".join(map(str, inputs.shapes))
         raise ModelError(

@@ -17,11 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.module_tracker import ModuleTracker
 
+from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Dims
 from hwprune.graph.narrowing import rows, smaller
 from hwprune.graph.network import Network, Spanning
 from hwprune.graph.rules import RULES
-from hwprune.graph.surgery import kept_channels
+from hwprune.graph.surgery import cut_inputs, kept_channels
 from hwprune.graph.trace import innermost, plain_name, running
 from hwprune.modes import evaluating
 from hwprune.plan import Plan
@@ -62,21 +63,18 @@ def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, 
     stays = kept_channels(network, plan)
     dense, pruned = copy.deepcopy(model).double(), copy.deepcopy(small).double()
     _silence(dense, network, stays)
-    spanning = [span for span in network.spanning if _loses(span, stays)]
+    spanning = [span for span in network.spanning if _loses(network, span, stays)]
     keys = _keys(network)
     like = next((x for x in dense.state_dict().values() if x.is_floating_point()), None)
     args, kwargs = network.inputs.random(seed, like)
-    numbers = iter(network.input_channels)
-    few_args, few_kwargs = tree_map(
-        lambda x: smaller(x, rows((None, next(numbers)), stays)) if isinstance(x, Tensor) else x, (args, kwargs)
-    )
+    few_args, few_kwargs = cut_inputs(network, stays, Inputs(args, kwargs)).mapped(lambda x: x)
     with torch.no_grad(), evaluating(dense), evaluating(pruned), sdpa_kernel(SDPBackend.MATH):
         tracker = ModuleTracker()
         scalars = _Scalars(tracker, {keys[at] for at in network.rescaled})
         with running(pruned, network.forward), tracker, scalars:
             right = tree_flatten(pruned(*few_args, **few_kwargs))[0]
         tracker = ModuleTracker()
-        narrowing = _Narrowing(tracker, {keys[span.position]: span for span in spanning}, scalars.found, stays)
+        narrowing = _Narrowing(tracker, network, {keys[span.position]: span for span in spanning}, scalars.found, stays)
         with running(dense, network.forward), tracker, narrowing:
             left = tree_flatten(dense(*args, **kwargs))[0]
     errors = [_relative(a, b) for a, b in zip(left, right, strict=True) if isinstance(a, Tensor)]
@@ -97,8 +95,9 @@ def _silence(dense: nn.Module, network: Network, stays: NDArray[np.bool_]) -> No
                     state[slot.parameter].index_fill_(slot.dim, index.to(state[slot.parameter].device), 0.0)
 
 
-def _loses(span: Spanning, stays: NDArray[np.bool_]) -> bool:
-    return any(x is not None and not stays[x[x >= 0]].all() for dims in span.inputs for x in dims)
+def _loses(network: Network, span: Spanning, stays: NDArray[np.bool_]) -> bool:
+    dims = [x for value in network.trace.ops[span.position].inputs for x in network.dims(value)]
+    return any(x is not None and not stays[x[x >= 0]].all() for x in dims)
 
 
 def _family(name: str) -> str:
@@ -150,12 +149,13 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
     def __init__(
         self,
         tracker: ModuleTracker,
+        network: Network,
         spans: Mapping[_Key, Spanning],
         scalars: Mapping[_Key, tuple[Any, ...]],
         stays: NDArray[np.bool_],
     ) -> None:
         super().__init__(tracker)
-        self.spans, self.scalars, self.stays = spans, scalars, stays
+        self.network, self.spans, self.scalars, self.stays = network, spans, scalars, stays
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         key = self.key(func)
@@ -166,14 +166,15 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
         span = self.spans.get(key)
         if span is None:
             return func(*args, **(kwargs or {}))
-        left = iter(span.inputs)
+        op = self.network.trace.ops[span.position]
+        left = iter([self.network.dims(value) for value in op.inputs])
 
         def narrow(x: Any) -> Any:
             return smaller(x, rows(next(left), self.stays)) if isinstance(x, Tensor) else x
 
         few, few_kwargs = tree_map(narrow, (list(args), kwargs or {}))
         kept = np.append(self.stays, True)  # -1, a channel that always stays, finds the last
-        for literal in span.literals:
+        for literal in self.network.literals.get(span.position, ()):
             if literal.item is None:
                 few[literal.argument] = literal.at(kept)
             else:
@@ -181,7 +182,7 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
                 items[literal.item] = literal.at(kept)
                 few[literal.argument] = items
         result = func(*few, **few_kwargs)
-        out = iter(span.outputs)
+        out = iter([self.network.dims(value) for value in op.outputs])
         return tree_map(lambda x: _widened(x, next(out), self.stays) if isinstance(x, Tensor) else x, result)
 
 
