@@ -123,9 +123,9 @@ def reshape(call: Call) -> list[Dims]:
 
 
 def expand(call: Call) -> list[Dims]:
-    """Dimensions of size one are repeated, others pass."""
+    """Dimensions of size one, and new ones, hold copies, any of which may go; others pass."""
     new = len(call.out_shape) - call.rank
-    out: list[Labels | None] = [None] * new
+    out: list[Labels | None] = [call.book.copies(size) if size > 1 else None for size in call.out_shape[:new]]
     for axis, labels in enumerate(call.first):
         if call.op.inputs[0].shape[axis] == call.out_shape[axis + new]:
             out.append(labels)

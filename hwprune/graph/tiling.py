@@ -43,7 +43,7 @@ def roll(call: Call) -> list[Dims]:
 def repeat(call: Call) -> list[Dims]:
     """The whole dimension several times over, its labels too; copies of a dimension of one are alike. repeat, tile."""
     new = len(call.out_shape) - call.rank
-    out: list[Labels | None] = [None] * new
+    out: list[Labels | None] = [call.book.copies(size) if size > 1 else None for size in call.out_shape[:new]]
     for axis, labels in enumerate(call.first):
         size, times = call.op.inputs[0].shape[axis], call.out_shape[axis + new]
         if size == 1 < times:

@@ -62,6 +62,7 @@ SLICES = {
     "halves": keeps(lambda t: torch.mul(*halves(t))),
     "one_half": keeps(lambda t: halves(t)[0], free=""),
     "swapped_halves": keeps(lambda t: torch.cat(halves(t)[::-1], 1), free=""),
+    "evened": keeps(lambda t: t[:, : t.shape[1] - t.shape[1] % 2], free=""),
     "literal_half": pins(lambda t: t[:, :4], ""),
     "literal_part": pins(lambda t: t[:, 2:5], ""),
     "literal_parts_that_meet": pins(lambda t: t[:, :4] + t[:, 4:], ""),

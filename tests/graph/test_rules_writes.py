@@ -15,6 +15,19 @@ def added_in_part(net: Net, x: Tensor) -> Tensor:
     return net.b(y)
 
 
+def activated_in_part(net: Net, x: Tensor) -> Tensor:
+    y = net.a(x).clone()
+    y[:, : y.shape[1] // 2].relu_()
+    return net.b(y)
+
+
+def scaled_in_part(net: Net, x: Tensor) -> Tensor:
+    y = net.a(x)
+    scale = y.new_ones(y.shape[1])
+    scale[: y.shape[1] // 2] = 2.0
+    return net.b(y * scale.view(-1, 1, 1))
+
+
 def added_from_another(net: Net, x: Tensor) -> Tensor:
     y = net.a(x).clone()
     y[:, :4] += net.c(x)
@@ -123,6 +136,8 @@ def two(run, free: str = "", stays: str = "", **more) -> Case:
 # What is written into a part of a tensor is right, pinned or refused, never wrong: `check` holds each cut to it.
 WRITES = {
     "added_in_part": two(added_in_part),
+    "activated_in_part": two(activated_in_part),
+    "scaled_in_part": two(scaled_in_part),
     "added_from_another": two(added_from_another, half=4),
     "added_in_space": two(added_in_space, "a:8"),
     "halves_swapped": two(halves_swapped),
