@@ -76,6 +76,7 @@ def narrowed(
         keep_alive.append(tensor)
     small = copy.deepcopy(model, memo)
     _repair(small, offsets)
+    _repair_containers(model, small)
     _repair_attributes(small, attributes, stays)
     return small
 
@@ -132,6 +133,18 @@ def _repair_convolution(module: nn.modules.conv._ConvNd, weight: Tensor, groups_
         module.groups = weight.shape[0] // (of_weight // module.groups)
     module.out_channels = weight.shape[first] * (module.groups if module.transposed else 1)
     module.in_channels = weight.shape[second] * (1 if module.transposed else module.groups)
+
+
+def _repair_containers(model: nn.Module, small: nn.Module) -> None:
+    """A backbone or block that says its ``out_channels``, for others to read: those of its last convolution."""
+    for dense, module in zip(model.modules(), small.modules(), strict=True):
+        if isinstance(dense, _CONVS) or not isinstance(vars(dense).get("out_channels"), int):
+            continue
+        pairs = zip(dense.modules(), module.modules(), strict=True)
+        last = [(before.out_channels, after) for before, after in pairs if isinstance(before, _CONVS)][-1:]
+        for width, convolution in last:
+            if width == dense.out_channels:
+                module.out_channels = convolution.out_channels
 
 
 def _repair_attributes(small: nn.Module, attributes: Iterable[Attribute], stays: Kept) -> None:
