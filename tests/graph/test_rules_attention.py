@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from tests.graph.laws import TOKENS, Case, Net, check, keeps, linear, pins, weight
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.graph.laws import TOKENS, Case, Net, check, keeps, linear, pins, weight
 
 
 def heads(t: Tensor, dim: int) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from tests.graph.laws import IMAGE, Case, Net, check, conv, weight
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.graph.laws import IMAGE, Case, Net, check, conv, weight
 
 
 def se(net: Net, x: Tensor) -> Tensor:

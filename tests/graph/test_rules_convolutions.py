@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from tests.graph.laws import IMAGE, Case, Net, check, weight
 from torch import nn
 from torch.nn import functional
+
+from tests.graph.laws import IMAGE, Case, Net, check, weight
 
 SIGNAL, VOLUME = torch.zeros(2, 3, 8), torch.zeros(2, 3, 4, 4, 4)
 

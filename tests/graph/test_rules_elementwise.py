@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hwprune.graph.rules import RULES
-from tests.graph.laws import Case, Net, around, check, keeps
 from torch import nn
 from torch.nn import functional
+
+from hwprune.graph.rules import RULES
+from tests.graph.laws import Case, Net, around, check, keeps
 
 
 def _names(text: str) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.graph.laws import Case, Net, check, keeps, pins
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.graph.laws import Case, Net, check, keeps, pins
 
 
 def convs(**widths: int) -> dict[str, nn.Module]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.graph.laws import TOKENS, VECTOR, Case, Net, check, linear, weight
 from torch import nn
 from torch.nn import functional
+
+from tests.graph.laws import TOKENS, VECTOR, Case, Net, check, linear, weight
 
 MATRICES = {
     "linear_of_vectors": linear(lambda n, t: n.w(t), VECTOR, free="a:8 w:6", w=nn.Linear(8, 6), b=nn.Linear(6, 2)),

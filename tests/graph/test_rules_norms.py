@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from tests.graph.laws import Case, Net, around, check, keeps, pins, weight
 from torch import nn
 from torch.nn import functional
+
+from tests.graph.laws import Case, Net, around, check, keeps, pins, weight
 
 
 def norm(layer: nn.Module, free: str = "0:8", *, rank: int = 4) -> Case:

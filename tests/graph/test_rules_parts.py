@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.graph.laws import Case, Net, check, keeps, pins
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tests.graph.laws import Case, Net, check, keeps, pins
 
 FLOPPED = torch.tensor([7, 6, 5, 4, 3, 2, 1, 0])
 

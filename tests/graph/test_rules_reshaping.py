@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.graph.laws import Case, Net, check, keeps, pins
 from torch import nn
 from torch.nn import functional
+
+from tests.graph.laws import Case, Net, check, keeps, pins
 
 
 def shuffle(t: torch.Tensor, groups: int = 2) -> torch.Tensor:

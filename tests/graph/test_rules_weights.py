@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hwprune.errors import HwpruneError
-from hwprune.graph.coupling import analyze
-from tests.graph.laws import IMAGE, Case, check, conv
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
+
+from hwprune.errors import HwpruneError
+from hwprune.graph.coupling import analyze
+from tests.graph.laws import IMAGE, Case, check, conv
 
 
 class Standardised(nn.Conv2d):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.graph.laws import Case, Net, check, conv
 from torch import Tensor
 from torch.nn import functional
+
+from tests.graph.laws import Case, Net, check, conv
 
 
 def added_in_part(net: Net, x: Tensor) -> Tensor:
