@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -22,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
-from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, on_meta, plain_name, running
+from hwprune.graph.trace import Forward, Op, Trace, Value, hollow_result, makes_tensors, on_meta, plain_name, running
 from hwprune.modes import evaluating
 
 _LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
@@ -86,6 +88,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.mismatches: list[Mismatch] = []
         self.rescaled: set[int] = set()
         self.position = 0
+        self.hollow = dense.method == "meta"
 
     def sizes(self, value: Value) -> tuple[int, ...]:
         """Shape that a value of the dense pass has to have now."""
@@ -118,7 +121,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             self.rescaled.add(position)
             strange = False
         try:
-            result = func(*args, **(kwargs or {}))
+            result = hollow_result(name, args) if self.hollow else None
+            if result is None:
+                result = func(*args, **(kwargs or {}))
         except Exception:
             # Whatever goes wrong here is what the comparison is for: the call insists on its old sizes.
             result = None
@@ -198,27 +203,38 @@ class _Reshapes(TorchFunctionMode):
             return made
 
 
-def follow(model: nn.Module, inputs: Inputs, forward: Forward | None, follower: Follower) -> None:
-    """Run a narrowed copy on the kind of tensors that the dense pass ran on. What its code raises is passed on."""
-    method = follower.dense.method
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+def follow(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    inputs: Inputs,
+    forward: Forward | None,
+    follower: Follower,
+    prepare: Callable[[], None] = lambda: None,
+) -> None:
+    """Run ``model`` with other tensors, on the kind of tensors that the dense pass ran on; it is left as it was.
+
+    Args:
+        state: parameters and buffers by name.
+        prepare: sets attributes of the model's modules for this pass.
+
+    What the model's code raises is passed on.
+    """
     like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
-    with torch.no_grad(), evaluating(model), running(model, forward):
+    method = follower.dense.method
+    with ExitStack() as stack:
+        convert: Callable[[Tensor], Tensor] = on_meta if method == "meta" else Tensor.detach
         if method == "fake":
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-                fakes: dict[str, Tensor] = {
-                    name: mode.from_tensor(tensor, static_shapes=True) for name, tensor in state.items()
-                }
-                args, kwargs = Inputs(*inputs.placed(like)).mapped(lambda x: mode.from_tensor(x, static_shapes=True))
-                with _Reshapes(follower), follower:
-                    torch.func.functional_call(model, fakes, args, kwargs)
-            return
-        if method == "meta":
-            state = {name: on_meta(tensor.detach()) for name, tensor in state.items()}
-            like = None if like is None else on_meta(like)
-        args, kwargs = Inputs(*inputs.placed(like)).mapped(on_meta if method == "meta" else Tensor.clone)
-        with _Reshapes(follower), follower:
-            torch.func.functional_call(model, state, args, kwargs)
+            mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+            convert = partial(mode.from_tensor, static_shapes=True)
+        tensors = {name: convert(tensor) for name, tensor in state.items()}
+        like = on_meta(like) if method == "meta" and like is not None else like
+        args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
+        for context in (torch.no_grad(), evaluating(model), running(model, forward)):
+            stack.enter_context(context)
+        prepare()
+        stack.enter_context(_Reshapes(follower))
+        stack.enter_context(follower)
+        torch.func.functional_call(model, tensors, args, kwargs)
 
 
 def _alike(dense: str, name: str) -> bool:

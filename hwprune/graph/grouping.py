@@ -119,7 +119,11 @@ class Grouping:
             reason = None if why < 0 else self.reasons[why]
             if reason is None and len(members) == 1:
                 reason = "is a single coupled channel, and one must stay"
-            slots = tuple(self._slot(places.dims[key], indices[:, keys == key]) for key in dict.fromkeys(keys.tolist()))
+            ends = [*np.flatnonzero(np.diff(keys)).tolist(), len(keys) - 1]  # of the run of each parameter dimension
+            slots = tuple(
+                self._slot(places.dims[keys[end]], indices[:, before + 1 : end + 1])
+                for before, end in zip([-1, *ends], ends, strict=False)
+            )
             drafts.append((reason, places.roots[first], slots))
         drafts.sort(key=lambda draft: draft[0] is not None)  # free ones first, otherwise in forward order
         return drafts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from hwprune.graph.labels import Dims
 _NORMS = nn.modules.batchnorm._NormBase
 _CONVS = nn.modules.conv._ConvNd
 Kept = NDArray[np.bool_]
-Narrow = Callable[[Tensor, "list[NDArray[np.int64] | None]"], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,10 +57,9 @@ def narrowed(
     channel_of: Mapping[str, Dims],
     stays: Kept,
     attributes: Iterable[Attribute],
-    narrow: Narrow,
     offsets: Container[str] = frozenset(),
 ) -> nn.Module:
-    """A copy of ``model`` with ``narrow`` applied to every tensor, and integer attributes in step with the tensors.
+    """A smaller copy of ``model``, with integer attributes in step with its tensors.
 
     Tensors are not copied before they are narrowed, so the copy costs the memory of the smaller network. Tied tensors
     stay tied. Grouped convolutions among ``offsets`` keep their number of groups, others keep what a group holds.
@@ -69,16 +67,31 @@ def narrowed(
     memo: dict[int, Any] = {}
     keep_alive = []  # an id is only unique while its tensor lives
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        made = narrow(tensor.detach(), rows(channel_of[name], stays) if name in channel_of else [])
+        made = smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
         if isinstance(tensor, nn.Parameter):
             made = nn.Parameter(made, requires_grad=tensor.requires_grad)
         memo[id(tensor)] = made
         keep_alive.append(tensor)
     small = copy.deepcopy(model, memo)
-    _repair(small, offsets)
+    repair(small, _shapes(small), attributes, stays, offsets)
     _repair_containers(model, small)
-    _repair_attributes(small, attributes, stays)
     return small
+
+
+def hollow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) -> dict[str, Tensor]:
+    """Meta tensors of the narrowed shapes of every parameter and buffer, by name."""
+    return {
+        name: _hollow(tensor, rows(channel_of.get(name, ()), stays))
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+    }
+
+
+def narrow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) -> dict[str, Tensor]:
+    """The narrowed parameters and buffers, by name."""
+    return {
+        name: smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+    }
 
 
 def smaller(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
@@ -92,47 +105,63 @@ def smaller(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
     return result.clone() if result is tensor else result
 
 
-def hollow(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
-    """A meta tensor of the narrowed shape."""
-    sizes = [size if i >= len(index) or (k := index[i]) is None else len(k) for i, size in enumerate(tensor.shape)]
-    return (
-        torch.empty_like(tensor, device="meta")
-        if list(tensor.shape) == sizes
-        else tensor.new_empty(sizes, device="meta")
-    )
+def _hollow(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
+    if all(kept is None for kept in index):
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    sizes = [size if kept is None else len(kept) for size, kept in zip(tensor.shape, index, strict=True)]
+    return torch.empty(sizes, dtype=tensor.dtype, device="meta")
 
 
-def _repair(small: nn.Module, offsets: Container[str]) -> None:
-    """The usual integer attributes, by the shapes that the tensors now have."""
-    for name, module in small.named_modules():
-        weight: Any = getattr(module, "weight", None)
-        if isinstance(module, _CONVS):
-            _repair_convolution(module, weight, name in offsets)
-        elif isinstance(module, nn.Linear):
-            module.out_features, module.in_features = weight.shape
-        elif isinstance(module, _NORMS):
-            known = weight if weight is not None else module.running_mean
-            module.num_features = module.num_features if known is None else known.shape[0]
-        elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and weight is not None:
-            module.normalized_shape = tuple(weight.shape)
-        elif isinstance(module, nn.GroupNorm) and weight is not None:
-            per_group = module.num_channels // module.num_groups
-            module.num_groups = 1 if module.num_groups == 1 else weight.shape[0] // per_group
-            module.num_channels = weight.shape[0]
-        elif isinstance(module, nn.PReLU):
-            module.num_parameters = weight.shape[0]
-        elif isinstance(module, nn.Embedding):
-            module.num_embeddings, module.embedding_dim = weight.shape
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: tuple(tensor.shape) for name, tensor in tensors}
 
 
-def _repair_convolution(module: nn.modules.conv._ConvNd, weight: Tensor, groups_stay: bool) -> None:
+def repair(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    attributes: Iterable[Attribute],
+    stays: Kept,
+    offsets: Container[str],
+) -> None:
+    """Set the integer attributes of all modules: the usual ones by the shapes of their tensors, the found by widths."""
+    for name, module in model.named_modules():
+        before = f"{name}." if name else ""
+        # A weight that is computed has the shape of what it is computed from.
+        known = ("weight", "parametrizations.weight.original", "parametrizations.weight.original1", "running_mean")
+        weight = next((shapes[before + part] for part in known if before + part in shapes), None)
+        if weight is not None:
+            _repair_by_weight(module, weight, groups_stay=name in offsets)
+    _repair_attributes(model, attributes, stays)
+
+
+def _repair_by_weight(module: Any, weight: tuple[int, ...], *, groups_stay: bool) -> None:
+    if isinstance(module, _CONVS):
+        _repair_convolution(module, weight, groups_stay)
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight
+    elif isinstance(module, _NORMS):
+        module.num_features = weight[0]
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = weight
+    elif isinstance(module, nn.GroupNorm):
+        per_group = module.num_channels // module.num_groups
+        module.num_groups = 1 if module.num_groups == 1 else weight[0] // per_group
+        module.num_channels = weight[0]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = weight[0]
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = weight
+
+
+def _repair_convolution(module: nn.modules.conv._ConvNd, weight: tuple[int, ...], groups_stay: bool) -> None:
     """Channels from the weight; with whole groups going, what a group holds stays and their number follows."""
     first, second = (1, 0) if module.transposed else (0, 1)
     of_weight = module.in_channels if module.transposed else module.out_channels  # of its first dimension, dense
     if module.groups > 1 and not groups_stay:
-        module.groups = weight.shape[0] // (of_weight // module.groups)
-    module.out_channels = weight.shape[first] * (module.groups if module.transposed else 1)
-    module.in_channels = weight.shape[second] * (1 if module.transposed else module.groups)
+        module.groups = weight[0] // (of_weight // module.groups)
+    module.out_channels = weight[first] * (module.groups if module.transposed else 1)
+    module.in_channels = weight[second] * (1 if module.transposed else module.groups)
 
 
 def _repair_containers(model: nn.Module, small: nn.Module) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from hwprune.graph.grouping import Grouping
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.literals import Literal, literals
-from hwprune.graph.narrowing import Attribute, hollow, narrowed, smaller
+from hwprune.graph.narrowing import Attribute, hollow_state, narrow_state, repair
 from hwprune.graph.trace import Forward, Op, Trace, Value
 
 # Words in the names of attributes that hold widths; they are tried before others of the same value.
@@ -63,6 +64,7 @@ class Probe:
     ) -> None:
         self.model, self.inputs, self.forward, self.record, self.flow = model, inputs, forward, record, flow
         self.modules = dict(model.named_modules())
+        self.first_name = _first_names(model)
         self.literals = {
             position: found
             for position, op in enumerate(record.ops)
@@ -106,23 +108,20 @@ class Probe:
     def _passes(self, grouping: Grouping, rng: np.random.Generator) -> bool:
         stays = _about_half(grouping, rng)
         follower = Follower(self.record, grouping.dims, lambda at: self._counted(grouping, at), stays)
-        copy = narrowed(
-            self.model,
-            grouping.channel_of(),
-            stays,
-            self.attributes(grouping),
-            hollow if self.record.method == "meta" else smaller,
-            self.offsets,
-        )
+        narrow = hollow_state if self.record.method == "meta" else narrow_state
+        state = narrow(self.model, grouping.channel_of(), stays)
+        shapes = {name: tuple(state[self.first_name[name]].shape) for name in self.first_name}
+        attributes = self.attributes(grouping)
         sizes = iter([follower.sizes(value) for value in self.record.inputs])
         inputs = Inputs(*self.inputs.mapped(lambda x: x[tuple(slice(n) for n in next(sizes))]))
+        prepare = partial(repair, self.model, shapes, attributes, stays, self.offsets)
         try:
-            follow(copy, inputs, self.forward, follower)
+            follow(self.model, state, inputs, self.forward, follower, prepare)
         except LostError as error:
             self._pin_scope(grouping, (error.position,), error.op.module, str(error))
             return False
         except Exception as error:  # the user's own code may raise anything at a width it does not expect
-            self._pin_raised(grouping, copy, error)
+            self._pin_raised(grouping, error)
             return False
         self.rescaled = follower.rescaled
         self._mend(grouping, follower.mismatches)
@@ -171,8 +170,8 @@ class Probe:
             yield from (place for _, place in sorted(found, key=lambda pair: pair[0]))
             path = path.rpartition(".")[0] if path else None
 
-    def _pin_raised(self, grouping: Grouping, copy: nn.Module, error: Exception) -> None:
-        module, line = culprit(error, copy)
+    def _pin_raised(self, grouping: Grouping, error: Exception) -> None:
+        module, line = culprit(error, self.model)
         text = str(error).strip().splitlines()
         why = (
             f"the code of {module or 'the network itself'!r} fails at other widths: {(text or [''])[0][:120]} ({line})"
@@ -204,6 +203,13 @@ class Probe:
     def _labels(self, positions: Sequence[int]) -> list[Labels]:
         values = [v for i in positions for v in (*self.record.ops[i].inputs, *self.record.ops[i].outputs)]
         return [labels for value in values for labels in self.dims(value) if labels is not None]
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of a parameter or buffer -> the first name of the same tensor."""
+    first: dict[int, str] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
 
 
 def _about_half(grouping: Grouping, rng: np.random.Generator) -> NDArray[np.bool_]:

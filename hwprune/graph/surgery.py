@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from hwprune.errors import HardCodedSizeError
 from hwprune.graph.call import Rule
@@ -49,7 +49,7 @@ def cut(
         network = analyze(model, tuple(torch.zeros(shape) for shape in plan.input_shapes), rules=rules)
     plan.check_fits(network)
     stays = kept_channels(network, plan)
-    small = narrowed(model, network.channel_of, stays, network.attributes, smaller, network.offsets)
+    small = narrowed(model, network.channel_of, stays, network.attributes, network.offsets)
     _check(small, network, stays)
     return small
 
@@ -64,7 +64,7 @@ def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None
     """Run the copy on hollow tensors and see that every call does what it did in the dense network, at its widths."""
     follower = Follower(network.trace, network.dims, lambda at: network.literals.get(at, ()), stays)
     try:
-        follow(small, cut_inputs(network, stays, network.inputs), network.forward, follower)
+        follow(small, _state(small), cut_inputs(network, stays, network.inputs), network.forward, follower)
     except LostError as error:
         raise _hard_coded(str(error)) from error
     except Exception as error:  # the user's own code may raise anything at a width it does not expect
@@ -74,6 +74,10 @@ def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None
     if follower.mismatches:
         first = follower.mismatches[0]
         raise _hard_coded(f"{network.trace.ops[first.position]}, {first.line}")
+
+
+def _state(small: nn.Module) -> dict[str, Tensor]:
+    return {**dict(small.named_parameters()), **dict(small.named_buffers())}
 
 
 def _hard_coded(where: str) -> HardCodedSizeError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-from torch.utils.module_tracker import ModuleTracker
 
 from hwprune.errors import ModelError
 from hwprune.graph.inputs import Inputs
+from hwprune.graph.watching import Watching
 from hwprune.modes import evaluating
 
 
@@ -45,6 +45,7 @@ class Op:
         module_type: that module's class name.
         args: positional arguments, with a `Value` where a tensor stood.
         kwargs: the same for keyword arguments.
+        inputs: every tensor among the arguments, in order.
         outputs: what it returned; an in-place operator returns a new value.
     """
 
@@ -53,16 +54,11 @@ class Op:
     module_type: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
 
     def __str__(self) -> str:
         return f"{self.name} in {self.module or 'the network itself'!r}"
-
-    @property
-    def inputs(self) -> tuple[Value, ...]:
-        """Every tensor among the arguments, in order."""
-        leaves, _ = tree_flatten((self.args, dict(self.kwargs)), is_leaf=lambda x: isinstance(x, Value))
-        return tuple(leaf for leaf in leaves if isinstance(leaf, Value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +87,9 @@ Forward = Callable[..., Any]
 
 @dataclass
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    tracker: ModuleTracker
+    watching: Watching
     module_types: Mapping[str, str]
+    hollow: bool
     ops: list[Op] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,11 +115,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             self.static.add(number)
         return Value(number, tuple(tensor.shape))
 
-    def values(self, tree: Any, found: list[Tensor]) -> Any:
+    def values(self, tree: Any, found: list[Value]) -> Any:
         """``tree`` with values in the place of tensors, which are added to ``found``."""
         if isinstance(tree, Tensor):
-            found.append(tree)
-            return self.value(tree)
+            found.append(value := self.value(tree))
+            return value
         if isinstance(tree, list | tuple):
             return type(tree)([self.values(leaf, found) for leaf in tree])
         return tree
@@ -130,15 +127,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.makes_tensors(func):  # questions to a tensor (its device), answered in numbers
             return func(*args, **(kwargs or {}))
-        kwargs, found = kwargs or {}, list[Tensor]()
+        kwargs, found = kwargs or {}, list[Value]()
         before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
-        module = innermost(self.tracker)
-        op = Op(self.name(func), module, self.module_types.get(module, ""), *before, ())
-        result = func(*args, **kwargs)
-        static = all(self.numbers[id(tensor)] in self.static for tensor in found)
+        name, module = self.name(func), self.watching.innermost
+        result = hollow_result(name, args) if self.hollow else None
+        if result is None:
+            result = func(*args, **kwargs)
+        static = all(value.number in self.static for value in found)
         made = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
         outputs = tuple(self.assign(leaf, static=static) for leaf in made if isinstance(leaf, Tensor))
-        self.ops.append(replace(op, outputs=outputs))
+        self.ops.append(Op(name, module, self.module_types.get(module, ""), *before, tuple(found), outputs))
         return result
 
     def name(self, func: Any) -> str:
@@ -152,6 +150,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         return self.tensors[func]
 
 
+def hollow_result(name: str, args: Any) -> Any:
+    """What a batch norm on meta tensors returns, None for any other operator.
+
+    torch works it out by running the norm's decomposition in Python, which is most of a pass on meta tensors.
+    """
+    if name not in ("native_batch_norm", "_native_batch_norm_legit_no_training") or len(args) < 6:
+        return None
+    x, per_channel = args[0], [tensor for tensor in args[1:5] if tensor is not None]
+    training = name == "native_batch_norm" and args[5]
+    if x.dim() < 2 or training or any(tensor.shape != x.shape[1:2] for tensor in per_channel):
+        return None
+    none = torch.empty(0, dtype=x.dtype, device="meta")
+    return on_meta(x), none, none.clone()
+
+
 def makes_tensors(func: Any) -> bool:
     """Whether an operator returns tensors; others answer questions, such as a tensor's device."""
     return any("Tensor" in str(made.type) for made in func._schema.returns)
@@ -163,12 +176,6 @@ def plain_name(func: Any) -> str:
     return name if name.startswith("_") or not name.endswith("_") else name.rstrip("_")
 
 
-def innermost(tracker: ModuleTracker) -> str:
-    """Path of the innermost module that is running, "" for the root."""
-    # "Global" is the tracker's word for outside of any module: not a path, and longer than a short one.
-    return max(tracker.parents - {"Global"}, key=len, default="").partition(".")[2]
-
-
 class _AsWatched(TorchFunctionMode):
     """Changes nothing. Some Python operators take another way under a mode, and later passes run under one."""
 
@@ -178,7 +185,7 @@ class _AsWatched(TorchFunctionMode):
 
 def on_meta(tensor: Tensor) -> Tensor:
     """A tensor of the same shape without values."""
-    return torch.empty_like(tensor, device="meta")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 @contextmanager
@@ -210,8 +217,8 @@ def _record(
     args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     module_types = {name: type(module).__name__ for name, module in model.named_modules()}
-    with torch.no_grad(), evaluating(model), running(model, forward), ModuleTracker() as tracker:
-        recorder = _Recorder(tracker, module_types)
+    with torch.no_grad(), evaluating(model), running(model, forward), Watching(model) as watching:
+        recorder = _Recorder(watching, module_types, method == "meta")
         parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
         _share_tied(model, parameters)
         start = tuple(recorder.assign(tensor, static=False) for tensor in given)

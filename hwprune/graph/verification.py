@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
-from torch.utils.module_tracker import ModuleTracker
 
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Dims
@@ -23,7 +22,8 @@ from hwprune.graph.narrowing import rows, smaller
 from hwprune.graph.network import Network, Spanning
 from hwprune.graph.rules import RULES
 from hwprune.graph.surgery import cut_inputs, kept_channels
-from hwprune.graph.trace import innermost, plain_name, running
+from hwprune.graph.trace import plain_name, running
+from hwprune.graph.watching import Watching
 from hwprune.modes import evaluating
 from hwprune.plan import Plan
 
@@ -69,13 +69,15 @@ def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, 
     args, kwargs = network.inputs.random(seed, like)
     few_args, few_kwargs = cut_inputs(network, stays, Inputs(args, kwargs)).mapped(lambda x: x)
     with torch.no_grad(), evaluating(dense), evaluating(pruned), sdpa_kernel(SDPBackend.MATH):
-        tracker = ModuleTracker()
-        scalars = _Scalars(tracker, {keys[at] for at in network.rescaled})
-        with running(pruned, network.forward), tracker, scalars:
+        watching = Watching(pruned)
+        scalars = _Scalars(watching, {keys[at] for at in network.rescaled})
+        with running(pruned, network.forward), watching, scalars:
             right = tree_flatten(pruned(*few_args, **few_kwargs))[0]
-        tracker = ModuleTracker()
-        narrowing = _Narrowing(tracker, network, {keys[span.position]: span for span in spanning}, scalars.found, stays)
-        with running(dense, network.forward), tracker, narrowing:
+        watching = Watching(dense)
+        narrowing = _Narrowing(
+            watching, network, {keys[span.position]: span for span in spanning}, scalars.found, stays
+        )
+        with running(dense, network.forward), watching, narrowing:
             left = tree_flatten(dense(*args, **kwargs))[0]
     errors = [_relative(a, b) for a, b in zip(left, right, strict=True) if isinstance(a, Tensor)]
     tolerance = float(np.finfo(np.float64).eps * 1024 * len(network.trace.ops) ** 0.5)
@@ -120,12 +122,12 @@ def _keys(network: Network) -> list[_Key]:
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Knows every call by its key."""
 
-    def __init__(self, tracker: ModuleTracker) -> None:
+    def __init__(self, watching: Watching) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.tracker, self.seen = tracker, Counter[tuple[str, str]]()
+        self.watching, self.seen = watching, Counter[tuple[str, str]]()
 
     def key(self, func: Any) -> _Key:
-        key = (innermost(self.tracker), _family(plain_name(func)))
+        key = (self.watching.innermost, _family(plain_name(func)))
         self.seen[key] += 1
         return (*key, self.seen[key] - 1)
 
@@ -133,8 +135,8 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 class _Scalars(_Counting):  # type: ignore[no-untyped-call]
     """Notes the plain numbers of the wanted calls."""
 
-    def __init__(self, tracker: ModuleTracker, wanted: set[_Key]) -> None:
-        super().__init__(tracker)
+    def __init__(self, watching: Watching, wanted: set[_Key]) -> None:
+        super().__init__(watching)
         self.wanted, self.found = wanted, dict[_Key, tuple[Any, ...]]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -148,13 +150,13 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
 
     def __init__(
         self,
-        tracker: ModuleTracker,
+        watching: Watching,
         network: Network,
         spans: Mapping[_Key, Spanning],
         scalars: Mapping[_Key, tuple[Any, ...]],
         stays: NDArray[np.bool_],
     ) -> None:
-        super().__init__(tracker)
+        super().__init__(watching)
         self.network, self.spans, self.scalars, self.stays = network, spans, scalars, stays
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
