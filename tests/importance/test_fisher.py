@@ -157,3 +157,63 @@ def test_a_layer_that_cannot_be_watched_is_refused_and_not_overlooked() -> None:
     assert network.widths == {"stem": 8}
     with pytest.raises(ModelError, match="cannot see"):
         Fisher().scores(model, network, [(torch.randn(2, 3, 4, 4), torch.tensor([0, 1]))], cross_entropy)
+
+
+class Pyramid(nn.Module):
+    """Two levels, one head on both of them, and linear layers on windows that follow each other sample by sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deeper = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, stride=2)
+        self.lateral, self.top = nn.Conv2d(8, 6, 1), nn.Conv2d(8, 6, 1)
+        self.head, self.logits = nn.Conv2d(6, 7, 3, padding=1), nn.Conv2d(7, 5, 1)
+        self.window, self.out = nn.Linear(6, 4), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.stem(x).relu()
+        coarse = self.deeper(fine).relu()
+        levels = [self.lateral(fine), self.top(coarse)]
+        pooled = [self.logits(self.head(level).relu()).mean((2, 3)) for level in levels]
+        windows = (
+            levels[0].unflatten(2, (2, 2)).unflatten(4, (2, 2)).permute(0, 2, 4, 3, 5, 1).flatten(0, 2).flatten(1, 2)
+        )
+        return sum(pooled) + self.out(self.window(windows).relu()).mean(1).unflatten(0, (len(x), 4)).mean(1)
+
+
+def test_a_head_on_several_levels_is_summed_over_them_before_squaring() -> None:
+    """Also where a sample has several rows, as windows and regions have."""
+    torch.manual_seed(0)
+    model = Pyramid().double()
+    x, y = torch.randn(5, 3, 4, 4, dtype=torch.float64), torch.arange(5)
+    network = analyze(model, x[:1])
+    masks = torch.ones(5, 6, dtype=torch.float64, requires_grad=True)  # the channels that the head and windows read
+
+    def listen(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        rows = masks.repeat_interleave(len(inputs[0]) // 5, 0)
+        return (inputs[0] * (rows[:, :, None, None] if module is model.head else rows[:, None]),)
+
+    handles = [module.register_forward_pre_hook(listen) for module in (model.head, model.window)]
+    (gradient,) = torch.autograd.grad(cross_entropy(model(x), y), masks)
+    for handle in handles:
+        handle.remove()
+    (group,) = [group for group in network.free if "head" in group.consumers]
+
+    scores = Fisher().scores(model, network, [(x, y)], cross_entropy)[group.name]
+
+    assert set(group.members) == {"lateral", "top"}
+    np.testing.assert_allclose(scores, (gradient.square().sum(0) / 10).numpy(), rtol=1e-9)
+
+
+def test_rows_that_belong_to_no_sample_are_refused() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x)[1:]).sum(0, keepdim=True).expand(len(x), 5)
+
+    model = Mixed()
+    network = analyze(model, torch.randn(3, 6))
+    with pytest.raises(ModelError, match="2 rows for 3 samples"):
+        Fisher().scores(model, network, [(torch.randn(3, 6), torch.zeros(3, dtype=torch.int64))], cross_entropy)
