@@ -25,9 +25,11 @@ MultipleOfOption = Annotated[
 ]
 
 
-def chosen(conv_groups: Literal["whole", "offsets"], attention: Literal["heads", "head-dims"]) -> Choices:
+def chosen(
+    conv_groups: Literal["whole", "offsets"], attention: Literal["heads", "head-dims"], *, free_inputs: bool = False
+) -> Choices:
     """The options as `Choices`."""
-    return Choices(conv_groups, "heads" if attention == "heads" else "head_dims")
+    return Choices(conv_groups, "heads" if attention == "heads" else "head_dims", free_inputs)
 
 
 def multiples(texts: Sequence[str] | None) -> dict[str, int]:

@@ -22,6 +22,8 @@ def test_a_cifar_network_is_shown_with_what_stays_and_why(cli: Cli) -> None:
     assert "layer3.2.conv1" in outcome.out
     assert "reaches the network's output" in outcome.out
     assert "40.55 M MACs, 269.7 k parameters" in outcome.out
+    assert "of the parameters with them" in outcome.out
+    assert "goes when this group alone is cut to one" in outcome.out
 
 
 def test_excluded_modules_are_pinned(cli: Cli) -> None:
@@ -44,3 +46,47 @@ def test_an_input_that_the_network_refuses_is_an_error_with_a_fix(cli: Cli) -> N
 
 def test_an_unknown_network_is_refused(cli: Cli) -> None:
     refused(cli("inspect", "resnet5"), "did you mean resnet50")
+
+
+def test_json_has_shares_pins_repairs_and_choices(cli: Cli) -> None:
+    document = cli("inspect", "tests.cli.networks:attention", "--attention", "head-dims", "--json").document
+
+    assert document["choices"] == {"conv_groups": "whole", "attention": "head_dims", "free_inputs": False}
+    assert 0 < document["free_parameters_share"] < 1
+    assert {"module": "", "attribute": "head_dim", "item": None, "value": 8} in document["repaired"]
+    assert document["spanning"][0]["module"] == "norm"
+    free = next(group for group in document["groups"] if group["name"] == "qkv")
+    assert free["width"] == 8
+    assert 0 < free["macs_share"] < 1
+    pinned = next(group for group in document["groups"] if group["name"] == "out")
+    assert (pinned["pinned"], pinned["operator"], pinned["macs_share"]) == ("reaches the network's output", "", None)
+
+
+def test_spanning_calls_and_repaired_attributes_are_counted(cli: Cli) -> None:
+    out = cli("inspect", "tests.cli.networks:attention").out
+
+    assert "1 call spans channels (a norm, a mean) and runs over those that stay" in out
+    assert "1 integer attribute is repaired" in out
+
+
+@pytest.mark.parametrize(
+    ("option", "width"), [((), 4), (("--conv-groups", "offsets"), 4), (("--conv-groups", "whole"), 4)]
+)
+def test_conv_groups_are_chosen(cli: Cli, option: tuple[str, ...], width: int) -> None:
+    document = cli("inspect", "tests.cli.networks:grouped", *option, "--json").document
+
+    widths = {group["name"]: group["width"] for group in document["groups"] if not group["pinned"]}
+    assert widths == ({"0": 4, "2": 6} if "offsets" in option else {"0": 4})
+
+
+def test_inputs_are_freed_where_asked(cli: Cli) -> None:
+    names = [
+        [
+            g["name"]
+            for g in cli("inspect", "tests.cli.networks:grouped", *flag, "--json").document["groups"]
+            if not g["pinned"]
+        ]
+        for flag in ((), ("--free-inputs",))
+    ]
+
+    assert names == [["0"], ["0", "input of 0"]]
