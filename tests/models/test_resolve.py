@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.segmentation import fcn_resnet50
 
 from hwprune.errors import ModelError
 from hwprune.models.resolve import describe_inputs, load_model
@@ -16,6 +17,7 @@ from hwprune.models.resolve import describe_inputs, load_model
 RESNET20 = "hwprune.models.cifar_resnet:resnet20"
 USERS_MODULE = """
 from torch import nn
+from torchvision.models.segmentation import fcn_resnet50
 
 def small(num_classes=3):
     return nn.Linear(2, num_classes)
@@ -65,9 +67,28 @@ def test_weights_with_training_heads_fit_a_network_without(tmp_path: Path) -> No
     assert torch.equal(network.state_dict()["fc.weight"], tensors["fc.weight"])
 
 
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "lraspp_mobilenet_v3_large", "mc3_18"])
+def test_torchvisions_detection_segmentation_and_video_networks_have_names_too(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("something is downloaded"))
+
+    assert not load_model(name, num_classes=7).training
+
+
+def test_segmentation_networks_come_without_their_training_head(tmp_path: Path) -> None:
+    whole = fcn_resnet50(weights=None, weights_backbone=None, num_classes=2, aux_loss=True)
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+
+    network = load_model("fcn_resnet50", weights=tmp_path / "w.safetensors", num_classes=2)
+
+    assert network(torch.zeros(1, 3, 32, 32)).keys() == {"out"}
+
+
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
+        ("retinanet_resnet50", "did you mean retinanet_resnet50_fpn"),
         ("resnet51", "did you mean resnet50"),
         ("hwprune.models.cifar_resnet:resnet21", "did you mean .*resnet20"),
         ("no_such_package.nets:small", "cannot be imported"),
@@ -114,7 +135,16 @@ def test_a_missing_weights_file_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("reference", "shape"),
-    [("resnet50", (3, 224, 224)), ("inception_v3", (3, 299, 299)), (RESNET20, (3, 32, 32))],
+    [
+        ("resnet50", (3, 224, 224)),
+        ("inception_v3", (3, 299, 299)),
+        ("torchvision:retinanet_resnet50_fpn", (3, 320, 320)),
+        ("ssd300_vgg16", (3, 300, 300)),
+        ("fcn_resnet50", (3, 520, 520)),
+        ("r3d_18", (3, 16, 112, 112)),
+        ("mvit_v2_s", (3, 16, 224, 224)),
+        (RESNET20, (3, 32, 32)),
+    ],
 )
 def test_networks_say_what_they_take(reference: str, shape: tuple[int, ...]) -> None:
     assert describe_inputs(reference) == shape
