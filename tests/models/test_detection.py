@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
-from torchvision.models import detection, get_model, segmentation
+from torchvision.models import detection, get_model, get_model_weights, segmentation
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from hwprune import analyze, cut, verify
+from hwprune.cost.work import parameter_names, work
 from hwprune.errors import ModelError
 from hwprune.graph.network import Network
 from hwprune.graph.trace import running
@@ -151,6 +152,18 @@ def test_the_first_convolution_of_the_rpn_and_the_first_linear_layer_of_the_box_
     np.testing.assert_array_equal(positions, channels[:, np.newaxis] * 49 + np.arange(49))
     makers = {f"backbone.fpn.layer_blocks.{level}.0" for level in range(4)}
     assert set(group.members) == makers
+
+
+@pytest.mark.parametrize(
+    "name", ["retinanet_resnet50_fpn", "fcos_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn_v2"]
+)
+def test_a_detectors_work_is_what_torchvision_says(name: str) -> None:
+    """Counted there in a run of the whole detector at 800 x 800, with all its regions."""
+    with torch.device("meta"):
+        model = get_model(name, weights=None, weights_backbone=None)
+    macs = work(analyze(model, torch.zeros(1, 3, 800, 800)), parameter_names(model)).macs
+
+    assert round(macs / 1e9, 3) == get_model_weights(name).DEFAULT.meta["_ops"]
 
 
 def test_region_heads_have_the_work_of_as_many_regions_as_the_detector_lets_through() -> None:
