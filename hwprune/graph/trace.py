@@ -265,6 +265,8 @@ def trace(model: nn.Module, example_inputs: Any, forward: Forward | None = None)
             pass
     try:
         return _traced(model, inputs, "real", forward)
+    except ModelError:
+        raise  # a forward of ours has said what is wrong
     except Exception as error:
         shapes = ", ".join(map(str, inputs.shapes))
         raise ModelError(
