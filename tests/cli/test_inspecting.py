@@ -90,3 +90,12 @@ def test_inputs_are_freed_where_asked(cli: Cli) -> None:
     ]
 
     assert names == [["0"], ["0", "input of 0"]]
+
+
+def test_a_detector_is_inspected_by_its_name(cli: Cli) -> None:
+    document = cli("inspect", "torchvision:retinanet_resnet50_fpn", "--json").document
+
+    assert document["input_shapes"] == [[1, 3, 320, 320]]
+    assert document["parameters"] == 34_068_119
+    free = {name for group in document["groups"] if not group["pinned"] for name in group["consumers"]}
+    assert {"head.classification_head.cls_logits", "head.regression_head.bbox_reg"} <= free

@@ -209,7 +209,9 @@ def test_images_may_be_a_batch_or_a_list_of_one_size() -> None:
     assert network.groups_hash == analyze(model, batch).groups_hash
     plan = halves(network)
     assert verify(model, cut(model, plan, network), plan, network).equal
-    with pytest.raises(ModelError, match=r"one size, not on \(3, 128, 128\), \(3, 64, 128\)"):
+    with pytest.raises(
+        ModelError, match=r"^a detector .* not on \(3, 128, 128\), \(3, 64, 128\)\n  fix     pass a batch"
+    ):
         analyze(model, [images[0], images[0, :, :64]])
 
 
