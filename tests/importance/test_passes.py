@@ -20,6 +20,7 @@ from hwprune.importance.fisher import Fisher
 from hwprune.importance.magnitude import Magnitude
 from hwprune.importance.passes import passes
 from hwprune.importance.taylor import Taylor
+from hwprune.models.detection import rcnn
 
 SIZES = {"min_size": 64, "max_size": 64}
 
@@ -44,7 +45,11 @@ def retinanet() -> nn.Module:
 def faster_rcnn() -> nn.Module:
     torch.manual_seed(0)
     anchors = AnchorGenerator(sizes=((16, 32),), aspect_ratios=((1.0,),))
-    return _loud(detection.FasterRCNN(backbone(), num_classes=3, rpn_anchor_generator=anchors, **SIZES))
+    return _loud(
+        detection.FasterRCNN(
+            backbone(), num_classes=3, rpn_anchor_generator=anchors, rpn_post_nms_top_n_test=7, **SIZES
+        )
+    )
 
 
 def _loud(model: nn.Module) -> nn.Module:
@@ -88,6 +93,24 @@ def test_fisher_of_a_retinanet_is_that_of_an_explicit_mask_in_its_heads() -> Non
     (gradient,) = torch.autograd.grad(hinge(model.head([features * mask[..., None, None]]), targets), mask)
 
     scores = Fisher().scores(model, network, [(images, targets)], hinge)["backbone.3"]
+
+    np.testing.assert_allclose(scores, (gradient.square().sum(0) / 6).numpy(), rtol=1e-9)
+
+
+def test_the_rpn_and_all_regions_of_the_box_head_are_summed_before_squaring() -> None:
+    model = faster_rcnn().double()
+    images, targets = torch.rand(3, 3, 64, 64, dtype=torch.float64), torch.tensor([0, 1, 2])
+    network = analyze(model, images[:1])
+
+    def loss(outputs: dict[str, Any], targets: Tensor) -> Tensor:
+        logits = outputs["class_logits"].unflatten(0, (len(targets), -1))
+        return functional.cross_entropy(logits.mean(1), targets, reduction="sum") + outputs["objectness"][0].sum()
+
+    mask = torch.ones(3, 12, dtype=torch.float64, requires_grad=True)
+    with model.backbone.register_forward_hook(lambda m, x, out: out * mask[..., None, None]):
+        (gradient,) = torch.autograd.grad(loss(rcnn(model, images), targets), mask)
+
+    scores = Fisher().scores(model, network, [(images, targets)], loss)["backbone.3"]
 
     np.testing.assert_allclose(scores, (gradient.square().sum(0) / 6).numpy(), rtol=1e-9)
 
