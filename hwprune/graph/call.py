@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,9 @@ class Call:
         pads: labels that padding adds, per side, for surgery.
         splits: see `Split`.
         united: labels that a grouped convolution united to go as whole groups, if offsets could have gone instead.
-        spans: why the values of the channels that stay depend on those that go, None where they do not.
+        direct: numbers of the values that are parameters, or views of them.
+        spans: why the values of the channels that stay depend on those that go, None where they do not; "" where they
+            do only as long as a removed channel is not gone but zeroed.
     """
 
     op: Op
@@ -54,6 +56,7 @@ class Call:
     labels: Mapping[int, Dims]
     position: int = 0
     static: frozenset[int] = frozenset()
+    direct: Container[int] = frozenset()
     keep: Mapping[int, frozenset[int]] = field(default_factory=dict)
     offsets: bool = False
     contracted: list[Labels] = field(default_factory=list)

@@ -24,6 +24,7 @@ from hwprune.graph.opening import kernels, opened
 from hwprune.graph.probe import Probe
 from hwprune.graph.rules import RULES
 from hwprune.graph.trace import Forward, Trace, Value, trace
+from hwprune.modes import uncollected
 
 
 def analyze(
@@ -56,8 +57,29 @@ def analyze(
             quantised.
         UnknownOpError: see ``on_unknown``.
     """
-    forward = opened(model, forward)
-    inputs = Inputs.of(example_inputs)
+    with uncollected():
+        return _analyzed(
+            model,
+            Inputs.of(example_inputs),
+            rules,
+            exclude,
+            on_unknown,
+            choices,
+            opened(model, forward),
+            model_reference,
+        )
+
+
+def _analyzed(
+    model: nn.Module,
+    inputs: Inputs,
+    rules: Mapping[str, Rule],
+    exclude: Sequence[str],
+    on_unknown: OnUnknown,
+    choices: Choices,
+    forward: Forward | None,
+    model_reference: str,
+) -> Network:
     record = trace(model, inputs, forward)
     flow = settle(record, rules, on_unknown, kernels(model), choices)
     _exclude(model, record, flow, exclude)
@@ -77,6 +99,7 @@ def analyze(
         unwatched=unwatched,
         attributes=probe.attributes(grouping),
         spanning=_spanning(record, flow, grouping),
+        computed=tuple(position for position, why in flow.spans.items() if not why),
         trace=record,
         rescaled=frozenset(probe.rescaled),
         offsets=probe.offsets,
@@ -131,7 +154,7 @@ def _spanning(record: Trace, flow: Flow, grouping: Grouping) -> tuple[Spanning, 
     found = []
     for position, why in flow.spans.items():
         op = record.ops[position]
-        if any(x is not None and (x >= 0).any() for value in op.inputs for x in grouping.dims(value)):
+        if why and any(x is not None and (x >= 0).any() for value in op.inputs for x in grouping.dims(value)):
             found.append(Spanning(position, op.module, why))
     return tuple(found)
 

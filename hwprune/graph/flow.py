@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -17,6 +17,24 @@ from hwprune.graph.rules import pin_all
 from hwprune.graph.trace import Trace
 
 OnUnknown = Literal["pin", "refuse"]
+
+
+# Operators that show a parameter as it is, in another order or shape.
+_VIEWS: Final = frozenset(
+    (
+        "alias",
+        "detach",
+        "expand",
+        "permute",
+        "t",
+        "_to_copy",
+        "transpose",
+        "unsqueeze",
+        "squeeze",
+        "view",
+        "_unsafe_view",
+    )
+)
 
 
 @dataclass
@@ -97,9 +115,12 @@ def propagate(
     flow = Flow(book, dict(parameters), decisions.offsets)
     for value in record.inputs:
         flow.labels.setdefault(value.number, _input_labels(value.shape, book, choices))
+    direct = {value.number for value in record.parameters.values()}
     for position, op in enumerate(record.ops):
         offsets = position in decisions.offsets
-        call = Call(op, book, flow.labels, position, record.static, decisions.keep, offsets)
+        call = Call(op, book, flow.labels, position, record.static, direct, decisions.keep, offsets)
+        if op.name in _VIEWS and op.inputs[0].number in direct:
+            direct.add(op.outputs[0].number)
         rule = recurrent if op.module_type in RECURRENT else rules.get(op.name)
         if rule is None:
             reached = sum(len(x) for value in op.inputs for x in call.dims(value) if x is not None)
@@ -115,11 +136,21 @@ def propagate(
             flow.united[position] = call.united
         if call.spans is not None:
             flow.spans[position] = call.spans
+    _tie_packed_attention(record, flow)
     for value in record.outputs:
         for labels in flow.labels.get(value.number, ()):
             if labels is not None:
                 book.pin(labels, "reaches the network's output")
     return flow
+
+
+def _tie_packed_attention(record: Trace, flow: Flow) -> None:
+    """nn.MultiheadAttention's code takes its heads' total size from the width of its input, so they are as wide."""
+    for name, value in record.parameters.items():
+        if name.rpartition(".")[2] == "in_proj_weight" and value.shape[0] == 3 * value.shape[1]:
+            packed, embedding = flow.labels[value.number]
+            if packed is not None and embedding is not None:
+                flow.book.unite(packed.reshape(3, -1), embedding[np.newaxis])
 
 
 def _input_labels(shape: tuple[int, ...], book: Book, choices: Choices) -> Dims:

@@ -29,7 +29,24 @@ from hwprune.modes import evaluating
 
 _LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
-_COPIES: Final = frozenset(["alias", "clone", "contiguous", "detach", "lift_fresh", "_to_copy"])
+# Operators that only lay values out anew, which come and go with the strides.
+_LAYOUT: Final = frozenset(
+    (
+        "alias",
+        "clone",
+        "contiguous",
+        "detach",
+        "expand",
+        "lift_fresh",
+        "reshape",
+        "t",
+        "_to_copy",
+        "_unsafe_view",
+        "view",
+    )
+)
+_WITH_ADDEND: Final = frozenset(["addmm", "baddbmm"])
+_PRODUCTS: Final = frozenset(["mm", "bmm", *_WITH_ADDEND])
 _VIEWS: Final = frozenset(["view", "_unsafe_view", "reshape"])
 # Operators whose numbers may differ: those that follow widths, and strides.
 _FOLLOWING: Final = frozenset([*LITERALS, "as_strided", "empty_strided", "new_empty_strided"])
@@ -43,20 +60,21 @@ class Mismatch:
 
     Attributes:
         position: in the trace.
-        literals: (argument, item) of the numbers among its arguments that have the wrong value, see `Literal`.
+        wrong: (argument, item, value) of the numbers among its arguments that have the wrong value, see `Literal`; the
+            value is None where it is not known.
         line: "file:line" of the user's code.
     """
 
     position: int
-    literals: tuple[tuple[int, int | None], ...]
+    wrong: tuple[tuple[int, int | None, int | None], ...]
     line: str
 
 
 class LostError(Exception):
     """The pass runs other operators than the dense one from the call at ``position`` on."""
 
-    def __init__(self, position: int, op: Op, line: str) -> None:
-        super().__init__(f"runs other operators at another width ({op}, {line})")
+    def __init__(self, position: int, op: Op, instead: str, line: str) -> None:
+        super().__init__(f"runs other operators at another width ({instead!r} instead of {op}, {line})")
         self.position, self.op = position, op
 
 
@@ -88,6 +106,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.mismatches: list[Mismatch] = []
         self.rescaled: set[int] = set()
         self.position = 0
+        self.owed = ""  # which pass still has to add a bias that the other one's product had in it
         self.hollow = dense.method == "meta"
 
     def sizes(self, value: Value) -> tuple[int, ...]:
@@ -114,7 +133,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         before = self.dense.ops[position]
         if (before.name, name) == ("slice", "alias"):
             # Instead of a part of the channels all of them were taken: the slice's end did not follow the widths.
-            return self._instead(position, args[0])
+            return self._instead(position, args[0], ())
         wrong = [x for x in self.literals(position) if x.given(args) not in (x.at(self.kept), -1, None)]
         strange = name not in _FOLLOWING and _plain(args, kwargs) != _plain(before.args, before.kwargs)
         if strange and name in _ARITHMETIC:
@@ -130,18 +149,38 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         return self._compared(position, before, result, args, wrong, strange)
 
     def _find(self, name: str) -> int | None:
-        """Position of the dense call that stands for this one; None for a copy that the dense pass did not need.
+        """Position of the dense call that stands for this one; None for a layout that the dense pass did not need.
 
-        Copies come and go with the strides: a dimension of one makes a view of what was a copy.
+        torch's composites choose their operators by strides, and a dimension of one makes a transposed tensor
+        contiguous: a copy becomes a view, a product and a sum one product with an addend.
         """
         ops, position = self.dense.ops, self.position
-        while position < len(ops) and ops[position].name in _COPIES and not _alike(ops[position].name, name):
+        while position < len(ops):
+            dense = ops[position].name
+            if _alike(dense, name):
+                return position
+            if dense in _PRODUCTS and name in _PRODUCTS:
+                self.owed = "narrow" if dense in _WITH_ADDEND else "dense" if name in _WITH_ADDEND else ""
+                self.position = position + 1
+                return None
+            if dense == "add" and self.owed == "dense":
+                self.owed = ""
+            elif dense not in _LAYOUT:
+                break
             position += 1
-        if position < len(ops) and _alike(ops[position].name, name):
-            return position
-        if name in _COPIES:
+        if name in _LAYOUT:
             return None
-        raise LostError(position, ops[min(position, len(ops) - 1)], _line_of_user(sys._getframe()))
+        if name == "add" and self.owed == "narrow":
+            self.owed = ""
+            return None
+        raise LostError(position, ops[min(position, len(ops) - 1)], name, _line_of_user(sys._getframe()))
+
+    def finish(self, outputs: Sequence[Tensor]) -> None:
+        """Compare the network's outputs."""
+        made = [tuple(x.shape) for x in outputs]
+        if made != [self.sizes(value) for value in self.dense.outputs]:
+            last = len(self.dense.ops) - 1
+            self.mismatches.append(Mismatch(last, (), "the network's outputs"))
 
     def _compared(
         self, position: int, before: Op, result: Any, args: Any, wrong: Sequence[Literal], strange: bool
@@ -157,7 +196,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             for mine, other, value in zip(made, expected, before.outputs, strict=True)
         )
         if wrong or strange or not as_expected:
-            self.mismatches.append(Mismatch(position, _places(wrong), _line_of_user(sys._getframe())))
+            self.mismatches.append(Mismatch(position, _wrong(wrong, args), _line_of_user(sys._getframe())))
         if as_expected:
             return result
         like = next((x for x in (*leaves, *tree_flatten(args)[0]) if isinstance(x, Tensor)), torch.empty(0))
@@ -167,16 +206,18 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             return tree_unflatten([next(supply) if isinstance(x, Tensor) else x for x in leaves], spec)
         return instead[0] if len(instead) == 1 and before.name not in _SEVERAL else instead
 
-    def reshaped(self, x: Tensor) -> Tensor | None:
+    def reshaped(self, x: Tensor, sizes: Any) -> Tensor | None:
         """What a change of shape that failed before it reached an operator should have made; None if it is no such."""
         for position in range(self.position, min(self.position + 2, len(self.dense.ops))):
             if self.dense.ops[position].name in _VIEWS:
                 self.position = position + 1
-                return self._instead(position, x)
+                asked = list(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else list(sizes)
+                return self._instead(position, x, (x, asked))
         return None
 
-    def _instead(self, position: int, x: Tensor) -> Tensor:
-        self.mismatches.append(Mismatch(position, _places(self.literals(position)), _line_of_user(sys._getframe())))
+    def _instead(self, position: int, x: Tensor, args: Any) -> Tensor:
+        wrong = [literal for literal in self.literals(position) if literal.given(args) != literal.at(self.kept)]
+        self.mismatches.append(Mismatch(position, _wrong(wrong, args), _line_of_user(sys._getframe())))
         return x.new_empty(self.sizes(self.dense.ops[position].outputs[0]))
 
 
@@ -197,7 +238,7 @@ class _Reshapes(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         except RuntimeError:
             with _disable_current_modes():
-                made = self.follower.reshaped(args[0])
+                made = self.follower.reshaped(args[0], args[1:])
             if made is None:
                 raise
             return made
@@ -234,15 +275,16 @@ def follow(
         prepare()
         stack.enter_context(_Reshapes(follower))
         stack.enter_context(follower)
-        torch.func.functional_call(model, tensors, args, kwargs)
+        result = torch.func.functional_call(model, tensors, args, kwargs)
+    follower.finish([leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)])
 
 
 def _alike(dense: str, name: str) -> bool:
     return dense == name or (dense in _VIEWS and name in _VIEWS) or (dense, name) == ("slice", "alias")
 
 
-def _places(literals: Sequence[Literal]) -> tuple[tuple[int, int | None], ...]:
-    return tuple((literal.argument, literal.item) for literal in literals)
+def _wrong(literals: Sequence[Literal], args: Any) -> tuple[tuple[int, int | None, int | None], ...]:
+    return tuple((literal.argument, literal.item, literal.given(args)) for literal in literals)
 
 
 def _plain(args: Any, kwargs: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.layers import NetworkLayer, WidthOf
 from hwprune.graph.mixing import convolve, normalise
 from hwprune.graph.rules import RULES, unlabelled
+from hwprune.graph.tiling import constant, made_like
 from hwprune.graph.trace import Op, Trace, Value
 from hwprune.layer import Kind, Layer
 
@@ -101,7 +102,7 @@ class _Lowering:
             if op.name in FREE:
                 continue
             rule = RULES.get(op.name)
-            if rule is unlabelled or not op.inputs or not op.outputs:
+            if rule in (unlabelled, made_like, constant) or not op.inputs or not op.outputs:
                 continue
             made.append(self._layer(op, position in self.offsets))
         return made

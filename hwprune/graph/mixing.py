@@ -30,6 +30,7 @@ def convolve(call: Call) -> list[Dims]:
         call.unite(channels, into)
         if into is not None:
             call.contracted.append(into)
+            _note_computed(call, weight)
     elif call.offsets:
         out = _couple_offsets(call, channels, w, groups, transposed)
     else:
@@ -105,6 +106,13 @@ def _note_inner(call: Call, a: Value, left: Labels | None, b: Value, right: Labe
     for value, labels in ((a, left), (b, right)):
         if value.number in call.static and labels is not None:
             call.contracted.append(labels)
+            _note_computed(call, value)
+
+
+def _note_computed(call: Call, weight: Value) -> None:
+    """A weight that is computed from parameters is not zero where they are, so `verify` narrows the call itself."""
+    if weight.number not in call.direct and call.spans is None:
+        call.spans = ""
 
 
 def _with_addend(call: Call, value: Value, out: Dims) -> Dims:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -117,6 +117,13 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors}
 
 
+# Whose shape says a module's widths; a weight that is computed has the shape of what it is computed from.
+_SHAPES: Final = (
+    *("in_proj_weight", "weight", "parametrizations.weight.original", "parametrizations.weight.original1"),
+    "running_mean",
+)
+
+
 def repair(
     model: nn.Module,
     shapes: Mapping[str, tuple[int, ...]],
@@ -127,12 +134,20 @@ def repair(
     """Set the integer attributes of all modules: the usual ones by the shapes of their tensors, the found by widths."""
     for name, module in model.named_modules():
         before = f"{name}." if name else ""
-        # A weight that is computed has the shape of what it is computed from.
-        known = ("weight", "parametrizations.weight.original", "parametrizations.weight.original1", "running_mean")
+        known = (
+            "in_proj_weight",
+            "weight",
+            "parametrizations.weight.original",
+            "parametrizations.weight.original1",
+            "running_mean",
+        )
         weight = next((shapes[before + part] for part in known if before + part in shapes), None)
         if weight is not None:
             _repair_by_weight(module, weight, groups_stay=name in offsets)
     _repair_attributes(model, attributes, stays)
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.head_dim = module.embed_dim // module.num_heads
 
 
 def _repair_by_weight(module: Any, weight: tuple[int, ...], *, groups_stay: bool) -> None:
@@ -148,6 +163,8 @@ def _repair_by_weight(module: Any, weight: tuple[int, ...], *, groups_stay: bool
         per_group = module.num_channels // module.num_groups
         module.num_groups = 1 if module.num_groups == 1 else weight[0] // per_group
         module.num_channels = weight[0]
+    elif isinstance(module, nn.MultiheadAttention):
+        module.embed_dim = module.kdim = module.vdim = weight[1]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = weight[0]
     elif isinstance(module, nn.Embedding):

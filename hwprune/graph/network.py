@@ -109,6 +109,8 @@ class Network:
         unwatched: calls that sum over prunable channels outside of a convolution or linear module, as text.
         attributes: integers of modules that follow from widths, found by a pass at other widths.
         spanning: see `Spanning`; removing channels there is not the same as zeroing them.
+        computed: positions of products with a weight that is computed from parameters (a normalised weight), which
+            is not zero where they are.
         trace: the recorded forward pass.
         rescaled: positions of arithmetic with a plain number that depends on a width (1 / sqrt(head size)).
         channels: per value of the trace, by its number, and dimension the coupled channel's number at every index, -1
@@ -127,6 +129,7 @@ class Network:
     unwatched: tuple[str, ...]
     attributes: tuple[Attribute, ...]
     spanning: tuple[Spanning, ...]
+    computed: tuple[int, ...] = field(repr=False)
     trace: Trace = field(repr=False)
     rescaled: frozenset[int] = field(repr=False)
     offsets: frozenset[str] = field(repr=False)

@@ -17,6 +17,7 @@ from hwprune.graph.inputs import Inputs
 from hwprune.graph.narrowing import narrowed, rows, smaller
 from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
+from hwprune.modes import uncollected
 from hwprune.plan import Plan
 
 
@@ -49,8 +50,9 @@ def cut(
         network = analyze(model, tuple(torch.zeros(shape) for shape in plan.input_shapes), rules=rules)
     plan.check_fits(network)
     stays = kept_channels(network, plan)
-    small = narrowed(model, network.channel_of, stays, network.attributes, network.offsets)
-    _check(small, network, stays)
+    with uncollected():
+        small = narrowed(model, network.channel_of, stays, network.attributes, network.offsets)
+        _check(small, network, stays)
     return small
 
 

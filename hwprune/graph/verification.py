@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Dims
 from hwprune.graph.narrowing import rows, smaller
-from hwprune.graph.network import Network, Spanning
+from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
 from hwprune.graph.surgery import cut_inputs, kept_channels
 from hwprune.graph.trace import plain_name, running
@@ -63,26 +64,38 @@ def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, 
     stays = kept_channels(network, plan)
     dense, pruned = copy.deepcopy(model).double(), copy.deepcopy(small).double()
     _silence(dense, network, stays)
-    spanning = [span for span in network.spanning if _loses(network, span, stays)]
+    suspects = [*(span.position for span in network.spanning), *network.computed]
+    narrow = [position for position in suspects if _loses(network, position, stays)]
     keys = _keys(network)
     like = next((x for x in dense.state_dict().values() if x.is_floating_point()), None)
     args, kwargs = network.inputs.random(seed, like)
     few_args, few_kwargs = cut_inputs(network, stays, Inputs(args, kwargs)).mapped(lambda x: x)
-    with torch.no_grad(), evaluating(dense), evaluating(pruned), sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad(), evaluating(dense), evaluating(pruned), sdpa_kernel(SDPBackend.MATH), _plainly():
         watching = Watching(pruned)
         scalars = _Scalars(watching, {keys[at] for at in network.rescaled})
         with running(pruned, network.forward), watching, scalars:
             right = tree_flatten(pruned(*few_args, **few_kwargs))[0]
         watching = Watching(dense)
-        narrowing = _Narrowing(
-            watching, network, {keys[span.position]: span for span in spanning}, scalars.found, stays
-        )
+        narrowing = _Narrowing(watching, network, {keys[at]: at for at in narrow}, scalars.found, stays)
         with running(dense, network.forward), watching, narrowing:
             left = tree_flatten(dense(*args, **kwargs))[0]
     errors = [_relative(a, b) for a, b in zip(left, right, strict=True) if isinstance(a, Tensor)]
     tolerance = float(np.finfo(np.float64).eps * 1024 * len(network.trace.ops) ** 0.5)
-    named = tuple(dict.fromkeys(str(span) for span in spanning))
+    named = tuple(dict.fromkeys(str(span) for span in network.spanning if span.position in narrow))
     return Verification(max(errors, default=0.0), tolerance, named, len(network.rescaled))
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Tensors that a forward makes itself are float64 too, and attention runs operator by operator, not fused."""
+    before, fused = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
+    torch.set_default_dtype(torch.float64)
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _silence(dense: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None:
@@ -97,8 +110,8 @@ def _silence(dense: nn.Module, network: Network, stays: NDArray[np.bool_]) -> No
                     state[slot.parameter].index_fill_(slot.dim, index.to(state[slot.parameter].device), 0.0)
 
 
-def _loses(network: Network, span: Spanning, stays: NDArray[np.bool_]) -> bool:
-    dims = [x for value in network.trace.ops[span.position].inputs for x in network.dims(value)]
+def _loses(network: Network, position: int, stays: NDArray[np.bool_]) -> bool:
+    dims = [x for value in network.trace.ops[position].inputs for x in network.dims(value)]
     return any(x is not None and not stays[x[x >= 0]].all() for x in dims)
 
 
@@ -152,7 +165,7 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
         self,
         watching: Watching,
         network: Network,
-        spans: Mapping[_Key, Spanning],
+        spans: Mapping[_Key, int],
         scalars: Mapping[_Key, tuple[Any, ...]],
         stays: NDArray[np.bool_],
     ) -> None:
@@ -165,10 +178,10 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
             args = [
                 mine if isinstance(mine, Tensor) else other for mine, other in zip(args, self.scalars[key], strict=True)
             ]
-        span = self.spans.get(key)
-        if span is None:
+        position = self.spans.get(key)
+        if position is None:
             return func(*args, **(kwargs or {}))
-        op = self.network.trace.ops[span.position]
+        op = self.network.trace.ops[position]
         left = iter([self.network.dims(value) for value in op.inputs])
 
         def narrow(x: Any) -> Any:
@@ -176,7 +189,7 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
 
         few, few_kwargs = tree_map(narrow, (list(args), kwargs or {}))
         kept = np.append(self.stays, True)  # -1, a channel that always stays, finds the last
-        for literal in self.network.literals.get(span.position, ()):
+        for literal in self.network.literals.get(position, ()):
             if literal.item is None:
                 few[literal.argument] = literal.at(kept)
             else:
