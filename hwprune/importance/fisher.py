@@ -63,9 +63,8 @@ class _Gradients:
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             x = inputs[0]
-            if not x.requires_grad:
-                return inputs
-            values, alias = x.detach(), x.view_as(x)
+            # Behind an embedding of whole numbers nothing needs a gradient yet: the alias is the first.
+            values, alias = x.detach(), x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             last = isinstance(module, nn.Linear)
 
             def listen(gradient: Tensor) -> None:

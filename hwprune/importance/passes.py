@@ -65,7 +65,7 @@ def _by_detector(model: nn.Module, image: Tensor, target: Any, loss: Loss) -> Ca
 
 def _leaf(inputs: Tensor, device: torch.device) -> Tensor:
     """Where gradients end: they reach the first layer's input also when no weight needs any."""
-    return inputs.to(device).detach().requires_grad_()
+    return inputs.to(device).detach().requires_grad_(inputs.is_floating_point())
 
 
 def _moved(targets: Any, device: torch.device) -> Any:

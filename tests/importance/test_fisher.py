@@ -89,6 +89,19 @@ def test_scores_equal_autograd_of_an_explicit_mask(make: Callable[[], nn.Module]
         np.testing.assert_allclose(scores[name], values, rtol=1e-9, atol=1e-15)
 
 
+def test_inputs_may_be_whole_numbers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 6), nn.ReLU(), nn.Flatten(), nn.Linear(18, 5)).double()
+    x, y = torch.randint(0, 9, (4, 3)), torch.arange(4)
+    network = analyze(model, x[:1])
+
+    scores, expected = Fisher().scores(model, network, [(x, y)], cross_entropy), by_explicit_mask(model, network, x, y)
+
+    assert scores.keys() == {"0", "1"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores[name], values, rtol=1e-9)
+
+
 def test_the_model_its_flags_and_gradients_are_left_as_they_were() -> None:
     model = Grouped().train()
     model.stem.weight.requires_grad_(False)
