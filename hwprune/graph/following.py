@@ -29,24 +29,14 @@ from hwprune.modes import evaluating
 
 _LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
-# Operators that only lay values out anew, which come and go with the strides.
-_LAYOUT: Final = frozenset(
+_PRODUCTS: Final = frozenset(["addmm", "baddbmm", "bmm", "mm"])
+# Operators that lay values out anew or multiply matrices, which come and go with the strides.
+_SOFT: Final = _PRODUCTS | frozenset(
     (
-        "alias",
-        "clone",
-        "contiguous",
-        "detach",
-        "expand",
-        "lift_fresh",
-        "reshape",
-        "t",
-        "_to_copy",
-        "_unsafe_view",
-        "view",
+        *("alias", "clone", "contiguous", "detach", "expand", "lift_fresh", "permute", "reshape", "squeeze", "t"),
+        *("_to_copy", "transpose", "_unsafe_view", "unsqueeze", "view"),
     )
 )
-_WITH_ADDEND: Final = frozenset(["addmm", "baddbmm"])
-_PRODUCTS: Final = frozenset(["mm", "bmm", *_WITH_ADDEND])
 _VIEWS: Final = frozenset(["view", "_unsafe_view", "reshape"])
 # Operators whose numbers may differ: those that follow widths, and strides.
 _FOLLOWING: Final = frozenset([*LITERALS, "as_strided", "empty_strided", "new_empty_strided"])
@@ -106,7 +96,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.mismatches: list[Mismatch] = []
         self.rescaled: set[int] = set()
         self.position = 0
-        self.owed = ""  # which pass still has to add a bias that the other one's product had in it
+        self.adrift = False
         self.hollow = dense.method == "meta"
 
     def sizes(self, value: Value) -> tuple[int, ...]:
@@ -149,31 +139,33 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         return self._compared(position, before, result, args, wrong, strange)
 
     def _find(self, name: str) -> int | None:
-        """Position of the dense call that stands for this one; None for a layout that the dense pass did not need.
+        """Position of the dense call that stands for this one; None where there is none to compare with.
 
-        torch's composites choose their operators by strides, and a dimension of one makes a transposed tensor
-        contiguous: a copy becomes a view, a product and a sum one product with an addend.
+        torch's composites choose layouts and products by strides, and a dimension of one makes a transposed tensor
+        contiguous: a copy becomes a view, a product and a sum one product with an addend. From where such calls differ
+        the pass is adrift, until the next call that computes something else.
         """
         ops, position = self.dense.ops, self.position
+        if not self.adrift and position < len(ops) and _alike(ops[position].name, name):
+            return position
+        self.adrift = True
+        if name in _SOFT:
+            return None
+        products = 0
         while position < len(ops):
             dense = ops[position].name
             if _alike(dense, name):
+                self.adrift = False
                 return position
-            if dense in _PRODUCTS and name in _PRODUCTS:
-                self.owed = "narrow" if dense in _WITH_ADDEND else "dense" if name in _WITH_ADDEND else ""
-                self.position = position + 1
-                return None
-            if dense == "add" and self.owed == "dense":
-                self.owed = ""
-            elif dense not in _LAYOUT:
+            products += dense in _PRODUCTS
+            if dense not in _SOFT and not (
+                dense == "add" and products
+            ):  # a bias that the other pass had in its product
                 break
             position += 1
-        if name in _LAYOUT:
+        if name == "add":
             return None
-        if name == "add" and self.owed == "narrow":
-            self.owed = ""
-            return None
-        raise LostError(position, ops[min(position, len(ops) - 1)], name, _line_of_user(sys._getframe()))
+        raise LostError(self.position, ops[min(position, len(ops) - 1)], name, _line_of_user(sys._getframe()))
 
     def finish(self, outputs: Sequence[Tensor]) -> None:
         """Compare the network's outputs."""
@@ -195,6 +187,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             mine == other or value.number not in self.read
             for mine, other, value in zip(made, expected, before.outputs, strict=True)
         )
+        if not as_expected and not wrong and result is not None and before.name in _SOFT:
+            self.adrift = True  # of the same name by chance; what it feeds will tell
+            return result
         if wrong or strange or not as_expected:
             self.mismatches.append(Mismatch(position, _wrong(wrong, args), _line_of_user(sys._getframe())))
         if as_expected:
