@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from hwprune.cli import show
+from hwprune.cli import drawing, show
 from hwprune.cli.choosing import AttentionOption, ConvGroupsOption, chosen
 from hwprune.cli.coupled import PINNED_COLUMNS, free_table, pinned_rows, split_reason
 from hwprune.cost.shares import Share, free_share, shares
 from hwprune.cost.work import Work, parameter_names, work
 from hwprune.errors import HwpruneError
+from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
+from hwprune.graph.drawing import dot as picture
 from hwprune.graph.network import ChannelGroup, Network
 from hwprune.models.resolve import describe_inputs, load_model
 from hwprune.units import format_count, format_percent
@@ -33,12 +36,16 @@ def inspect(
     free_inputs: Annotated[
         bool, typer.Option("--free-inputs", help="channels of the network's own inputs may go too")
     ] = False,
+    dot: Annotated[Path | None, typer.Option(help="draw the coupling into this file, as Graphviz text")] = None,
+    svg: Annotated[Path | None, typer.Option(help="draw the coupling into this file; needs Graphviz")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Show MODEL's channel groups, their widths, what is pinned and why, and the network's work.
 
     The shares of MACs and activations beside a group are what goes when that group alone is cut to one channel.
     """
+    if svg is not None:
+        drawing.layout_program()  # before anything takes time
     network_module = load_model(model)
     shape = _shape(input_shape) if input_shape else (1, *describe_inputs(model))
     network = analyze(
@@ -51,6 +58,10 @@ def inspect(
     parameters = parameter_names(network_module)
     total, held = work(network, parameters), shares(network, parameters)
     free = free_share(network, parameters)
+    if dot is not None:
+        write_atomically(dot, picture(network).encode())
+    if svg is not None:
+        drawing.write_svg(picture(network), svg)
     if as_json:
         show.as_json(_document(model, network, total, held, free))
         return
@@ -58,6 +69,8 @@ def inspect(
     show.table(f"{model}: groups whose channels may go", columns, rows, caption=CAPTION)
     show.table("pinned", PINNED_COLUMNS, pinned_rows(network))
     show.prose(_totals(network, total, free, shape))
+    for file in filter(None, (dot, svg)):
+        show.line(f"picture: {file}")
 
 
 def _totals(network: Network, total: Work, free: float, shape: tuple[int, ...]) -> str:

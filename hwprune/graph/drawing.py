@@ -8,7 +8,8 @@ why when the mouse is over them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,9 @@ from hwprune.graph.trace import Op, Value
 # Of one lightness, told apart also by people who see red and green alike where few are next to each other.
 PALETTE: Final = ("#1f77b4", "#e6850e", "#2ca02c", "#c2308a", "#8c564b", "#17a2b8", "#7f6fd0", "#a8a11c", "#d6483f")
 GREY: Final = "#9a9a9a"
+DARK: Final = "#555555"
 MOST_COLOURS: Final = 4  # on one edge; more lines are not told apart
+MOST_ORDERED: Final = 200  # edges that are laid out as well as can be
 _JUNCTIONS: Final = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "cat": "concat", "stack": "stack", "bmm": "matmul"}
 _LAYERS: Final = frozenset([convolve, multiply_matrices])
 
@@ -71,13 +74,17 @@ def dot(network: Network) -> str:
         "digraph coupling {",
         f"  label={_quoted(f'{network.model_reference}: layers, and the channel groups between them')};",
         '  labelloc=t; rankdir=TB; ranksep=0.32; nodesep=0.3; fontname="Helvetica";',
-        '  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=11, height=0.3, margin="0.12,0.05"];',
+        '  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=11, height=0.3];',
+        '  node [margin="0.12,0.05"];',
         '  edge [fontname="Helvetica", fontsize=9, arrowsize=0.6, penwidth=1.8];',
     ]
     for position, node in enumerate(nodes):
         lines.append(f"  n{position} [{_node_style(node, network.groups, colours)}];")
-    for edge in edges:
-        lines.append(f"  n{edge.start} -> n{edge.end} [{_edge_style(edge, nodes, network.groups, colours)}];")
+    if len(edges) > MOST_ORDERED:
+        lines.append("  nslimit=2; nslimit1=2; maxiter=4; mclimit=0.3;")  # of the layout: minutes become seconds
+    lines += [
+        f"  n{edge.start} -> n{edge.end} [{style}];" for edge, style in _edge_styles(edges, network.groups, colours)
+    ]
     return "\n".join([*lines, "}", ""])
 
 
@@ -92,15 +99,25 @@ def _node_style(node: Node, groups: Sequence[ChannelGroup], colours: Sequence[st
     return f'label={label}, color="{colour}", fillcolor="{colour}22", {tip}'
 
 
-def _edge_style(edge: Edge, nodes: Sequence[Node], groups: Sequence[ChannelGroup], colours: Sequence[str]) -> str:
-    found = list(dict.fromkeys(colours[position] for position in edge.groups)) or [GREY]
-    colour = ":".join(found) if len(found) <= MOST_COLOURS else "#555555"
-    tip = _quoted(_tooltip(edge.groups, groups))
-    count = f", {len(edge.groups)} groups" if len(edge.groups) > 1 else ""
-    label = f'label=" {edge.channels}{count}", fontcolor="{found[0] if len(found) == 1 else "#555555"}", '
-    # Paths that skip layers do not pull the layers together.
-    weight = "weight=4, " if edge.end == edge.start + 1 else ""
-    return f'{label if edge.channels else ""}{weight}color="{colour}", tooltip={tip}, labeltooltip={tip}'
+def _edge_styles(
+    edges: Sequence[Edge], groups: Sequence[ChannelGroup], colours: Sequence[str]
+) -> Iterator[tuple[Edge, str]]:
+    """Every edge with its style. Of the edges that leave one box with the same channels the first is labelled."""
+    leaving, entering = Counter(edge.start for edge in edges), Counter(edge.end for edge in edges)
+    labelled = set()
+    for edge in edges:
+        found = list(dict.fromkeys(colours[position] for position in edge.groups)) or [GREY]
+        colour = ":".join(found) if len(found) <= MOST_COLOURS else DARK
+        style = f'color="{colour}"'
+        key = (edge.start, edge.groups, edge.channels)
+        if edge.channels and key not in labelled:
+            labelled.add(key)
+            count = f", {len(edge.groups)} groups" if len(edge.groups) > 1 else ""
+            style += f', label=" {edge.channels}{count}", fontcolor="{found[0] if len(found) == 1 else DARK}"'
+        if edge.end == edge.start + 1 and leaving[edge.start] <= 2 and entering[edge.end] <= 2:
+            style += ", weight=4"  # straight, while paths that skip layers go round them
+        tip = _quoted(_tooltip(edge.groups, groups))
+        yield edge, f"{style}, tooltip={tip}, labeltooltip={tip}"
 
 
 def _tooltip(positions: Iterable[int], groups: Sequence[ChannelGroup]) -> str:
@@ -118,8 +135,8 @@ def _tooltip(positions: Iterable[int], groups: Sequence[ChannelGroup]) -> str:
 def _quoted(text: str) -> str:
     """A string of the Graphviz language.
 
-    >>> print(_quoted('say "a\\\\b"'))
-    "say \\"a\\\\\\\\b\\""
+    >>> print(_quoted('say "hi"'))
+    "say \\"hi\\""
     """
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
@@ -134,9 +151,10 @@ class _Picture:
         self.edges: dict[tuple[int, int], Edge] = {}
         self.source: dict[int, int] = {}  # value -> node
         self.calls: dict[str, int] = {}
+        self.joined: list[tuple[set[int], Value]] = []  # what every concatenation has read, and its output
         sizes = [len(group.numbers) for group in network.groups]
         self.group_of = np.repeat(np.arange(len(sizes)), sizes)
-        self.made = {s.parameter: [] for group in network.groups for s in group.slots} | dict[str, list[int]]()
+        self.made: dict[str, list[int]] = {s.parameter: [] for group in network.groups for s in group.slots}
         for position, group in enumerate(network.groups):
             for slot in group.slots:
                 if not slot.contracted:
@@ -172,9 +190,20 @@ class _Picture:
             sign = _JUNCTIONS.get(op.name, op.name.strip("_").replace("_", " "))
             before = [position for value in moving for position in self._groups(value, self._carried(value))]
             groups = self._groups(op.outputs[0], tuple(dict.fromkeys(before)))
-            self._add(Node(sign, "", groups, False), moving, op.outputs)
+            self._add(Node(sign, "", groups, False), self._joined(op, moving), op.outputs)
         elif moving:
             self.source.update((value.number, self.source[moving[0].number]) for value in op.outputs)
+
+    def _joined(self, op: Op, inputs: Sequence[Value]) -> list[Value]:
+        """What a call is drawn to read: a concatenation that repeats an earlier one reads that, as in dense blocks."""
+        if op.name != "cat":
+            return list(inputs)
+        numbers = {value.number for value in inputs}
+        earlier = next((seen for seen in reversed(self.joined) if seen[0] < numbers), None)
+        self.joined.append((numbers, op.outputs[0]))
+        if earlier is None:
+            return list(inputs)
+        return [earlier[1], *(value for value in inputs if value.number not in earlier[0])]
 
     def _add(self, node: Node, inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
         self.nodes.append(node)

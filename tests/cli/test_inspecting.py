@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 
 from tests.cli.conftest import Cli, refused
@@ -99,3 +103,29 @@ def test_a_detector_is_inspected_by_its_name(cli: Cli) -> None:
     assert document["parameters"] == 34_068_119
     free = {name for group in document["groups"] if not group["pinned"] for name in group["consumers"]}
     assert {"head.classification_head.cls_logits", "head.regression_head.bbox_reg"} <= free
+
+
+def test_the_coupling_is_drawn_into_files(cli: Cli, tmp_path: Path) -> None:
+    if shutil.which("dot") is None:
+        pytest.skip("Graphviz is not installed")
+    outcome = cli("inspect", "tests.cli.networks:grouped", "--dot", tmp_path / "g.dot", "--svg", tmp_path / "g.svg")
+
+    assert f"picture: {tmp_path / 'g.svg'}" in outcome.out
+    assert (tmp_path / "g.dot").read_text().startswith("digraph coupling {")
+    assert ElementTree.fromstring((tmp_path / "g.svg").read_bytes()).tag.endswith("svg")
+
+
+def test_without_graphviz_there_is_one_error_that_says_how_to_get_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    refused(cli("inspect", "resnet18", "--svg", tmp_path / "g.svg"), "'dot' of Graphviz", "apt-get install graphviz")
+    assert not list(tmp_path.iterdir())
+    assert cli("inspect", "tests.cli.networks:grouped", "--dot", tmp_path / "g.dot").code == 0
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    refused(cli("inspect", "tests.cli.networks:grouped", "--dot", tmp_path / "file" / "g.dot"), "cannot write")
