@@ -209,6 +209,7 @@ ATTENTION: Final = {
         "{x} + {m}({x}, {x}, {x}, need_weights=False)[0]",
         m="nn.MultiheadAttention({c}, {g}, batch_first=True)",
         layout="tokens",
+        spans=True,  # its scale is that of the head size that is left
     ),
     "map_attention": Block(_RESIDUAL, m="MapAttention({c}, {g}, 3)"),
     "cross_attention": Block("{x} + {m}({x}, {z})", m="SeparateAttention({c}, 8, 2, memory={cz})", layout="tokens"),
