@@ -20,7 +20,7 @@ from hwprune.graph.inputs import Inputs
 from hwprune.graph.lowering import lower
 from hwprune.graph.mixing import convolve, multiply_matrices
 from hwprune.graph.network import Consumer, Network, Spanning
-from hwprune.graph.opening import kernels, opened
+from hwprune.graph.opening import fixed_weights, kernels, opened
 from hwprune.graph.probe import Probe
 from hwprune.graph.rules import RULES
 from hwprune.graph.trace import Forward, Trace, Value, trace
@@ -83,6 +83,7 @@ def _analyzed(
     record = trace(model, inputs, forward)
     flow = settle(record, rules, on_unknown, kernels(model), choices)
     _exclude(model, record, flow, exclude)
+    _fix(model, record, flow)
     probe = Probe(model, inputs, forward, record, flow)
     grouping = probe.run()
     groups = grouping.groups
@@ -138,6 +139,14 @@ def _exclude(model: nn.Module, record: Trace, flow: Flow, patterns: Sequence[str
             for labels in flow.labels[value.number]:
                 if labels is not None and len(labels) and int(labels[0]) not in summed:
                     flow.book.pin(labels, f"is excluded by {pattern!r}")
+
+
+def _fix(model: nn.Module, record: Trace, flow: Flow) -> None:
+    """Pin the weights that cannot be cut; their reason is told before those that follow from it."""
+    for name, why in fixed_weights(model).items():
+        for labels in flow.labels[record.parameters[name].number]:
+            if labels is not None:
+                flow.book.pins.insert(0, (labels, why))
 
 
 def _fingerprint(grouping: Grouping) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from hwprune.errors import ModelError
 from hwprune.graph.trace import Forward
@@ -17,11 +18,12 @@ def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
     """The forward to run, None for the model's own: the given one, or that of a torchvision detector.
 
     Raises:
-        ModelError: the model is compiled, scripted, wrapped for parallel training, quantised, or has weights that are
-            computed by hooks.
+        ModelError: the model, or a part of it, is compiled, scripted, exported, wrapped for parallel training,
+            quantised, or has weights that are computed by hooks.
     """
-    _refuse_wrappers(model)
+    _refuse_programs(model)
     for name, module in model.named_modules():
+        _refuse_wrappers(name, module)
         _refuse_quantised(name, module)
         _refuse_weight_hooks(name, module)
     return forward or detection.forward_of(model)
@@ -39,28 +41,53 @@ def kernels(model: nn.Module) -> frozenset[str]:
     return frozenset(found)
 
 
-def _refuse_wrappers(model: nn.Module) -> None:
-    kind = type(model).__name__
-    if isinstance(model, torch._dynamo.OptimizedModule):
+def fixed_weights(model: nn.Module) -> dict[str, str]:
+    """Names of weights none of whose channels may go, with the reason: all of them share a number of the dense one."""
+    why = "is divided by the largest singular value of the whole weight (spectral_norm)"
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, parametrize.ParametrizationList)]
+    spectral = [(n, m) for n, m in lists if any(isinstance(part, _SpectralNorm) for part in m)]
+    return {f"{name}.{inner}": why for name, module in spectral for inner, _ in module.named_parameters()}
+
+
+def _refuse_programs(model: object) -> None:
+    if isinstance(model, torch.export.ExportedProgram):
         raise ModelError(
-            "the model is compiled by torch.compile",
-            where=kind,
-            effect="its modules cannot be cut",
-            fix="give the model that was compiled (model._orig_mod), and compile the pruned one",
+            "the model is a program made by torch.export",
+            effect="its weights and sizes are fixed and cannot be cut",
+            fix="give the torch.nn.Module that was exported, and export the pruned one",
         )
-    if isinstance(model, torch.jit.ScriptModule):
+    if not isinstance(model, nn.Module):
         raise ModelError(
-            "the model is a TorchScript module",
-            where=kind,
-            effect="its modules cannot be cut",
-            fix="give the eager model it was made from, and script or export the pruned one",
+            f"the model is of type {type(model).__name__}",
+            effect="there are no modules whose channels could go",
+            fix="give a torch.nn.Module",
         )
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+
+
+def _refuse_wrappers(name: str, module: nn.Module) -> None:
+    what = "the model" if not name else "a part of the model"
+    where = f"{type(module).__name__} {name!r}" if name else type(module).__name__
+    if isinstance(module, torch._dynamo.OptimizedModule):
         raise ModelError(
-            "the model is wrapped for parallel training",
-            where=kind,
+            f"{what} is compiled by torch.compile",
+            where=where,
+            effect="its modules cannot be cut",
+            fix="give the module that was compiled (._orig_mod; for the whole model model._orig_mod), and compile the "
+            "pruned one",
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            f"{what} is a TorchScript module",
+            where=where,
+            effect="its modules cannot be cut",
+            fix="give the eager module it was made from, and script or export the pruned model",
+        )
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ModelError(
+            f"{what} is wrapped for parallel training",
+            where=where,
             effect="the wrapper's copies would keep the old widths",
-            fix="give the model inside (model.module), and wrap the pruned one",
+            fix="give the module inside (.module; for the whole model model.module), and wrap the pruned one",
         )
 
 
