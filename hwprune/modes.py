@@ -14,7 +14,8 @@ from torch import nn
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, and every module's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         yield
     finally:

@@ -21,10 +21,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from hwprune.graph.hollow import hollow_result, on_meta
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
-from hwprune.graph.trace import Forward, Op, Trace, Value, hollow_result, makes_tensors, on_meta, plain_name, running
+from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running
 from hwprune.modes import evaluating
 
 _LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
@@ -130,7 +131,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             self.rescaled.add(position)
             strange = False
         try:
-            result = hollow_result(name, args) if self.hollow else None
+            result = hollow_result(func, name, args) if self.hollow else None
             if result is None:
                 result = func(*args, **(kwargs or {}))
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,13 +108,10 @@ class Grouping:
         places = self._places()
         starts = np.flatnonzero(np.diff(places.roots, prepend=-1))
         lengths = np.diff(np.append(starts, len(places.roots))).astype(np.int64)
-        kinds: dict[tuple[int, bytes], list[int]] = {}
-        for position, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            shape = places.keys[start : start + length].tobytes()
-            kinds.setdefault((int(self.reason[places.roots[start]]), shape), []).append(position)
         drafts = []
-        for (why, _), members in kinds.items():
+        for members in self._kinds(places, starts, lengths):
             first = starts[members]
+            why = int(self.reason[places.roots[first[0]]])
             cells = first[:, np.newaxis] + np.arange(lengths[members[0]])
             keys, indices = places.keys[cells[0]], places.indices[cells]
             reason = None if why < 0 else self.reasons[why]
@@ -127,6 +125,25 @@ class Grouping:
             drafts.append((reason, places.roots[first], slots))
         drafts.sort(key=lambda draft: draft[0] is not None)  # free ones first, otherwise in forward order
         return drafts
+
+    def _kinds(
+        self, places: _Places, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.int64]]:
+        """Positions in ``starts`` of the coupled channels of one group, groups in order of their first."""
+        if not len(starts):
+            return
+        # Two channels alike have the same sum of one random number per parameter dimension; by chance others have it
+        # once in 2^63 pairs, so the dimensions themselves need no comparison one by one.
+        codes = np.random.default_rng(0).integers(0, 2**62, size=len(places.dims), dtype=np.int64)
+        sums = np.add.reduceat(codes[places.keys], starts)
+        columns = (self.reason[places.roots[starts]], lengths, sums)
+        order = np.lexsort(columns)  # stable: members of a kind stay in order
+        edges = np.zeros(len(order), dtype=bool)
+        edges[0] = True
+        for column in columns:
+            edges[1:] |= np.diff(column[order]) != 0
+        kinds = np.split(order, np.flatnonzero(edges)[1:])
+        yield from sorted(kinds, key=lambda members: int(members[0]))
 
     def _slot(self, key: tuple[int, int], indices: NDArray[np.int64]) -> Slot:
         number, dim = key

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from hwprune.errors import ModelError
+from hwprune.graph.hollow import hollow_result, on_meta
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.watching import Watching
 from hwprune.modes import evaluating
@@ -130,7 +131,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         kwargs, found = kwargs or {}, list[Value]()
         before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
         name, module = self.name(func), self.watching.innermost
-        result = hollow_result(name, args) if self.hollow else None
+        result = hollow_result(func, name, args) if self.hollow else None
         if result is None:
             result = func(*args, **kwargs)
         static = all(value.number in self.static for value in found)
@@ -150,21 +151,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         return self.tensors[func]
 
 
-def hollow_result(name: str, args: Any) -> Any:
-    """What a batch norm on meta tensors returns, None for any other operator.
-
-    torch works it out by running the norm's decomposition in Python, which is most of a pass on meta tensors.
-    """
-    if name not in ("native_batch_norm", "_native_batch_norm_legit_no_training") or len(args) < 6:
-        return None
-    x, per_channel = args[0], [tensor for tensor in args[1:5] if tensor is not None]
-    training = name == "native_batch_norm" and args[5]
-    if x.dim() < 2 or training or any(tensor.shape != x.shape[1:2] for tensor in per_channel):
-        return None
-    none = torch.empty(0, dtype=x.dtype, device="meta")
-    return on_meta(x), none, none.clone()
-
-
 def makes_tensors(func: Any) -> bool:
     """Whether an operator returns tensors; others answer questions, such as a tensor's device."""
     return any("Tensor" in str(made.type) for made in func._schema.returns)
@@ -181,11 +167,6 @@ class _AsWatched(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
-
-
-def on_meta(tensor: Tensor) -> Tensor:
-    """A tensor of the same shape without values."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 @contextmanager

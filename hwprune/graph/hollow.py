@@ -1,0 +1,123 @@
+"""Shapes of the commonest operators on meta tensors.
+
+torch works most of them out in Python, through decompositions and checks of symbolic sizes, which would be nine tenths
+of a pass. Whatever is not plainly what it seems (other types, sizes that do not fit) is left to torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+
+def on_meta(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape and layout without values."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _same(args: Any) -> Tensor | None:
+    x: Tensor = args[0]
+    return on_meta(x) if x.is_floating_point() and x.is_contiguous() else None
+
+
+def _both(args: Any) -> Tensor | None:
+    """Two floats of one type and shape, or a tensor and a plain number, or one that is broadcast over the other."""
+    x, y = args[0], args[1]
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not x.is_contiguous():
+        return None
+    if not isinstance(y, Tensor):
+        return on_meta(x) if isinstance(y, float | int) else None
+    if y.dtype != x.dtype or not y.is_contiguous():
+        return None
+    if x.shape == y.shape:
+        return on_meta(x)
+    if x.dim() < y.dim() or any(b not in (1, a) for a, b in zip(x.shape[::-1], y.shape[::-1], strict=False)):
+        return None
+    return on_meta(x)
+
+
+def _batch_norm(args: Any) -> Any:
+    if len(args) < 6 or args[5]:
+        return None
+    x, per_channel = args[0], [tensor for tensor in args[1:5] if tensor is not None]
+    if x.dim() < 2 or any(tensor.shape != x.shape[1:2] for tensor in per_channel):
+        return None
+    none = torch.empty(0, dtype=x.dtype, device="meta")
+    return on_meta(x), none, none.clone()
+
+
+def _convolution(args: Any) -> Tensor | None:
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
+    rank = x.dim() - 2
+    fits = weight.dim() == x.dim() and not transposed and x.shape[1] == weight.shape[1] * groups
+    if not fits or weight.shape[0] % groups or weight.shape[0] == 0 or not x.is_contiguous() or x.dtype != weight.dtype:
+        return None
+    if (bias is not None and bias.shape != weight.shape[:1]) or not weight.is_contiguous():
+        return None
+    (stride, padding, dilation) = (tuple(v) * rank if len(v) == 1 else tuple(v) for v in (stride, padding, dilation))
+    sizes = [
+        (size + 2 * padding[i] - dilation[i] * (weight.shape[i + 2] - 1) - 1) // stride[i] + 1
+        for i, size in enumerate(x.shape[2:])
+    ]
+    if min(sizes) < 1:
+        return None
+    return torch.empty((x.shape[0], weight.shape[0], *sizes), dtype=x.dtype, device="meta")
+
+
+def _cat(args: Any) -> Tensor | None:
+    tensors, dim = args[0], args[1] if len(args) > 1 else 0
+    first = tensors[0]
+    dim %= max(first.dim(), 1)
+    for tensor in tensors:
+        rest = [*tensor.shape[:dim], *tensor.shape[dim + 1 :]] != [*first.shape[:dim], *first.shape[dim + 1 :]]
+        if rest or tensor.dtype != first.dtype or not tensor.is_contiguous() or tensor.dim() < 2:
+            return None
+    sizes = [*first.shape]
+    sizes[dim] = sum(tensor.shape[dim] for tensor in tensors)
+    return torch.empty(sizes, dtype=first.dtype, device="meta")
+
+
+def _layer_norm(args: Any) -> Any:
+    x, normalized, weight, bias = args[:4]
+    count = len(normalized)
+    shapes = [tensor.shape for tensor in (weight, bias) if tensor is not None]
+    if list(x.shape[-count:]) != list(normalized) or any(list(s) != list(normalized) for s in shapes):
+        return None
+    if not x.is_contiguous() or not x.is_floating_point():
+        return None
+    statistics = (*x.shape[:-count], *(1,) * count)
+    return on_meta(x), *(torch.empty(statistics, dtype=x.dtype, device="meta") for _ in range(2))
+
+
+def _softmax(args: Any) -> Tensor | None:
+    return None if args[2] else _same(args)
+
+
+_UNARY: Final = (
+    *("relu", "gelu", "silu", "sigmoid", "hardswish", "hardsigmoid", "tanh", "elu", "leaky_relu", "mish", "softplus"),
+    *("hardtanh", "clamp", "clamp_min", "exp", "sqrt", "rsqrt"),
+)
+_SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        **dict.fromkeys(_UNARY, _same),
+        **dict.fromkeys(["add", "mul", "sub", "div"], _both),
+        "native_batch_norm": _batch_norm,
+        "convolution": _convolution,
+        "cat": _cat,
+        "native_layer_norm": _layer_norm,
+        "_softmax": _softmax,
+    }
+)
+
+
+def hollow_result(func: Any, name: str, args: Any) -> Any:
+    """What an operator returns on meta tensors; None where torch has to say."""
+    shape = _SHAPES.get(name)
+    made = None if shape is None else shape(args)
+    if made is not None and func._schema.is_mutable and isinstance(made, Tensor):
+        return args[0] if made.shape == args[0].shape else None  # it writes in place
+    return made
