@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from hwprune.graph.coupling import analyze
 from hwprune.graph.network import Network
 from hwprune.graph.surgery import cut
 from hwprune.graph.verification import verify
 from tests.graph.networks import random_plan
-from torch import Tensor, nn
 
 IMAGE, TOKENS, VECTOR = torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 3), torch.zeros(2, 3)
 
