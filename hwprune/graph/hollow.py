@@ -97,6 +97,22 @@ def _softmax(args: Any) -> Tensor | None:
     return None if args[2] else _same(args)
 
 
+def _product(args: Any) -> Tensor | None:
+    """mm, bmm: (..., n, k) @ (..., k, m)."""
+    a, b = args[0], args[1]
+    if a.dim() != b.dim() or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2] or a.dtype != b.dtype:
+        return None
+    return torch.empty((*a.shape[:-1], b.shape[-1]), dtype=a.dtype, device="meta")
+
+
+def _product_with_addend(args: Any) -> Tensor | None:
+    """addmm, baddbmm; the addend is a bias or as large as the product."""
+    made = _product(args[1:3])
+    if made is None or args[0].dtype != made.dtype or args[0].shape not in (made.shape, made.shape[-1:]):
+        return None
+    return made
+
+
 _UNARY: Final = (
     *("relu", "gelu", "silu", "sigmoid", "hardswish", "hardsigmoid", "tanh", "elu", "leaky_relu", "mish", "softplus"),
     *("hardtanh", "clamp", "clamp_min", "exp", "sqrt", "rsqrt"),
@@ -110,6 +126,8 @@ _SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "cat": _cat,
         "native_layer_norm": _layer_norm,
         "_softmax": _softmax,
+        **dict.fromkeys(["mm", "bmm"], _product),
+        **dict.fromkeys(["addmm", "baddbmm"], _product_with_addend),
     }
 )
 

@@ -8,11 +8,12 @@ assignment form and nobody downstream has to know of in-place writes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -169,10 +170,20 @@ class _AsWatched(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+# What nn.Module itself keeps in dictionaries; a pass that changes them puts them back.
+_OF_TORCH: Final = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
+
+
 @contextmanager
 def running(model: nn.Module, forward: Forward | None) -> Iterator[None]:
     """Forget what the pass leaves on the modules (anchors, caches); run ``forward`` in the place of the model's own."""
     before = [(module, dict(vars(module))) for module in model.modules()]
+    stores = [
+        (store, copy.copy(store))
+        for _, attributes in before
+        for name, store in attributes.items()
+        if isinstance(store, dict | list | set) and name not in _OF_TORCH
+    ]
     if forward is not None:
         vars(model)["forward"] = partial(forward, model)
     try:
@@ -181,6 +192,12 @@ def running(model: nn.Module, forward: Forward | None) -> Iterator[None]:
         for module, attributes in before:
             vars(module).clear()
             vars(module).update(attributes)
+        for store, content in stores:
+            if isinstance(store, list):
+                store[:] = content
+            else:
+                store.clear()
+                store.update(content)
 
 
 def _record(
