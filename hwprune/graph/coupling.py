@@ -143,7 +143,9 @@ def _exclude(model: nn.Module, record: Trace, flow: Flow, patterns: Sequence[str
 
 def _fix(model: nn.Module, record: Trace, flow: Flow) -> None:
     """Pin the weights that cannot be cut; their reason is told before those that follow from it."""
-    for name, why in fixed_weights(model).items():
+    read = {value.number for op in record.ops for value in op.inputs} | {value.number for value in record.outputs}
+    unused = [name for name, value in record.parameters.items() if value.number not in read]
+    for name, why in {**dict.fromkeys(unused, "is not used by the forward pass"), **fixed_weights(model)}.items():
         for labels in flow.labels[record.parameters[name].number]:
             if labels is not None:
                 flow.book.pins.insert(0, (labels, why))

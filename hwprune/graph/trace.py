@@ -170,8 +170,10 @@ class _AsWatched(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-# What nn.Module itself keeps in dictionaries; a pass that changes them puts them back.
-_OF_TORCH: Final = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
+# What nn.Module itself keeps in dictionaries; a pass that changes them puts them back. Not so with tensors:
+# functional_call takes a module that has two names for two, and leaves it with the tensors that it put there first.
+_TENSORS: Final = frozenset(["_parameters", "_buffers"])
+_OF_TORCH: Final = frozenset(n for n, value in vars(nn.Module()).items() if isinstance(value, dict | set)) - _TENSORS
 
 
 @contextmanager
