@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import re
 import resource
 import time
 import traceback
@@ -77,7 +78,17 @@ def reason(error: BaseException) -> str:
     lines = str(error).splitlines()
     place = traceback.extract_tb(error.__traceback__)
     at = f" [{Path(place[-1].filename).name}:{place[-1].lineno}]" if place else ""
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300] + at
+    return without_paths(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300] + at
+
+
+def without_paths(text: str) -> str:
+    """A message without this machine's folders: packages by their name, other files by theirs.
+
+    >>> without_paths("view in 'a' (/home/me/lib/site-packages/timm/layers/attention.py:139), /home/me/run.py:3")
+    "view in 'a' (timm/layers/attention.py:139), run.py:3"
+    """
+    text = re.sub(r"/[^\s:()']*/site-packages/", "", text)
+    return re.sub(r"(?<![\w.])/[^\s:()']*/([^\s:()'/]+\.py)", r"\1", text)
 
 
 def child(tool: str, entry: Entry, connection: Connection) -> None:

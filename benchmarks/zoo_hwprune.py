@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
-from zoo_child import Meter, Report, measuring, reason
+from zoo_child import Meter, Report, measuring, reason, without_paths
 from zoo_networks import Entry, awake, build
 
 import hwprune
@@ -92,7 +92,7 @@ def _facts(model: nn.Module, half: nn.Module, network: hwprune.Network) -> dict[
     pins = Counter[str]()
     for group in network.groups:
         if group.pinned is not None:
-            pins[group.pinned] += group.width
+            pins[without_paths(group.pinned)] += group.width
     return {
         "ops": len(network.trace.ops),
         "traced": network.trace.method,
@@ -100,7 +100,7 @@ def _facts(model: nn.Module, half: nn.Module, network: hwprune.Network) -> dict[
         "free_channels": sum(group.width for group in network.free),
         "free_share": 1 - least / whole,
         "left_at_half": sum(p.numel() for p in half.parameters()) / whole,
-        "pins": pins.most_common(8),
+        "pins": pins.most_common(5),
     }
 
 

@@ -126,6 +126,7 @@ def summary(found: Sequence[Row]) -> dict[str, Any]:
         "hwprune_onnx_agrees": sum(row.exported for row in found),
         "torch_pruning_runs": sum(row.they_run for row in found),
         "torch_pruning_runs_by_default": sum(_runs(row.all_theirs.get("torch_pruning", {})) for row in found),
+        "torch_pruning_leaves_above_90_percent": sum(row.they_run and row.theirs["left"] > 0.9 for row in found),
         "both": len(both),
         "times_faster": _spread(times),
         "times_faster_processor_time_median": median(cpu) if cpu else None,
@@ -202,7 +203,8 @@ def sentences(figures: Mapping[str, Any]) -> list[str]:
     lines = [
         f"hwprune: {figures['hwprune_verified']} of {figures['networks']} networks verified, "
         f"{figures['hwprune_onnx_agrees']} agree in ONNX Runtime. Torch-Pruning: {figures['torch_pruning_runs']} run "
-        f"after the cut ({figures['torch_pruning_runs_by_default']} of them with its defaults)."
+        f"after the cut ({figures['torch_pruning_runs_by_default']} with its defaults; "
+        f"{figures['torch_pruning_leaves_above_90_percent']} keep more than 90 % of their parameters)."
     ]
     if times := figures["times_faster"]:
         processor = figures["times_faster_processor_time_median"]
