@@ -38,6 +38,8 @@ _SOFT: Final = _PRODUCTS | frozenset(
         *("_to_copy", "transpose", "_unsafe_view", "unsqueeze", "view"),
     )
 )
+# With one index left to go over, einsum multiplies and sums instead.
+_INSTEAD_OF_PRODUCTS: Final = frozenset(["mul", "sum"])
 _VIEWS: Final = frozenset(["view", "_unsafe_view", "reshape"])
 # Operators whose numbers may differ: those that follow widths, and strides.
 _FOLLOWING: Final = frozenset([*LITERALS, "as_strided", "empty_strided", "new_empty_strided"])
@@ -164,7 +166,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             ):  # a bias that the other pass had in its product
                 break
             position += 1
-        if name == "add":
+        if name == "add" or (products and name in _INSTEAD_OF_PRODUCTS):
             return None
         raise LostError(self.position, ops[min(position, len(ops) - 1)], name, _line_of_user(sys._getframe()))
 

@@ -101,6 +101,8 @@ class Mending:
         if self._cured(grouping, mismatches, stays):
             return
         module, line = culprit(error, self.model)
+        if self._doubt(module):
+            return
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         why = f"the code of {module or 'the network itself'!r} fails at other widths: {text[:120]} ({line})"
         self.raised[line] = self.raised.get(line, 0) + 1
@@ -110,6 +112,17 @@ class Mending:
             alike = [name for name, other in self.modules.items() if type(other) is kind]
         for name in alike:
             self.pin(grouping, (), name, why)
+
+    def _doubt(self, module: str) -> bool:
+        """Take back the unlikely repairs of a module that raised; whether there were any."""
+        doubtful = [
+            key
+            for key, place in self.applied.items()
+            if place.module == module and not any(word in place.name for word in _WIDTHS)
+        ]
+        for key in doubtful:
+            self._undo(key)
+        return bool(doubtful)
 
     def _cured(self, grouping: Grouping, mismatches: Sequence[Mismatch], stays: NDArray[np.bool_]) -> set[str]:
         """Modules of which something was repaired or tied. Factors only where no number was matched as a whole."""
@@ -194,10 +207,11 @@ class Mending:
         return True
 
     def _places(self, op: Op, literal: Literal, *, whole: bool) -> Iterator[_Place]:
-        """Integers of the call's module, then of those around it, that equal the number or divide it, likely first."""
+        """Integers that equal the number or divide it: the module's, those of modules in it, of those around it."""
         given = op.args[literal.argument] if literal.argument < len(op.args) else None
-        path: str | None = op.module
-        while path is not None:
+        around = op.module.split(".")
+        inside = (path for path in self.modules if path.startswith(f"{op.module}.") and op.module)
+        for path in (op.module, *inside, *(".".join(around[:i]) for i in reversed(range(len(around))))):
             found = []
             for name, item, value, among in _integers(self.modules[path]):
                 small, large = sorted((abs(value), abs(literal.dense)))
@@ -206,7 +220,6 @@ class Mending:
                     rank = (not same_list, not any(word in name for word in _WIDTHS), large // max(small, 1))
                     found.append((rank, _Place(path, name, item, value, literal)))
             yield from (place for _, place in sorted(found, key=lambda pair: pair[0]))
-            path = path.rpartition(".")[0] if path else None
 
     def pin(self, grouping: Grouping, positions: Sequence[int], module: str, why: str) -> None:
         """Pin the free channels at these calls; if there are none, those in the module, then in the ones around it.
