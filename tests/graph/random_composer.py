@@ -127,7 +127,7 @@ class Composer:
         n, side = x.name, round((x.shape[1] if x.layout == "tokens" else x.shape[-1]) ** 0.5 - 0.49)
         to_map = {
             "tokens": f"{n}[:, {-side * side}:].transpose(1, 2).unflatten(2, ({side}, {side}))",
-            "vector": f"{n}[:, :, None, None].expand(-1, -1, 4, 4)",
+            "vector": f"spread({n})",
             "signal": f"{n}[..., :{side * side}].unflatten(2, ({side}, {side}))",
             "volume": f"{n}.flatten(2, 3)",
             "last": f"{n}.permute(0, 3, 1, 2)",

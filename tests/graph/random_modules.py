@@ -200,6 +200,12 @@ class EinsumLinear(nn.Module):
         return torch.einsum("nc...,oc->no...", x, self.weight)
 
 
+def spread(x: Tensor) -> Tensor:
+    """A 4 x 4 map from a vector; not constant over space, or an instance norm behind it would see rounding alone."""
+    ramp = torch.linspace(0.5, 1.5, 16, dtype=x.dtype, device=x.device).view(4, 4)
+    return x[:, :, None, None].expand(-1, -1, 4, 4) * ramp
+
+
 def awaken(model: nn.Module, seed: int) -> nn.Module:
     """Random weights, gains and statistics that keep signals of order one; in eval mode."""
     generator = torch.Generator().manual_seed(seed)

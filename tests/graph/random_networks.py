@@ -13,7 +13,6 @@ from typing import Any, Final
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tests.graph import random_modules
 from tests.graph.random_blocks import BLOCKS
@@ -68,7 +67,7 @@ class Program:
 
     def tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """Every named tensor of the forward, for looking inside."""
-        scope: dict[str, Any] = {"torch": torch, "F": functional}
+        scope: dict[str, Any] = dict(SCOPE)
         start = self.code.index("    def forward")
         body = self.code[start : self.code.rindex("        return")]
         exec("\n".join(line[4:] for line in f"{body}        return locals()".splitlines()), scope)
