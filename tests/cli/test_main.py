@@ -49,7 +49,7 @@ def test_errors_of_a_real_process_go_to_the_error_stream(tmp_path: Path) -> None
     out, err = process.communicate(timeout=100)
 
     assert (process.returncode, out) == (2, "")
-    assert err.startswith("error torchvision has no classifier 'resnet5'\n  fix ")
+    assert err.startswith("error torchvision has no network 'resnet5'\n  fix ")
 
 
 def test_the_quickstart_needs_the_weights_of_other_data(cli: Cli, tmp_path: Path) -> None:
