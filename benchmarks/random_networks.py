@@ -145,9 +145,9 @@ def summary(document: dict[str, Any]) -> str:
         f"`{document['command']}`: {document['wall_s']:.0f} s, {used}, {document['fingerprint']['date']}.",
         f"{totals['groups']} channel groups, {totals['free']} of them free, in "
         f"{totals['networks with free channels']} networks with free channels. {totals['plans']} plans removed "
-        f"{totals['removed']} coupled channels; after {totals['visible']} of them the outputs differ visibly from the "
-        f"uncut network's, so the comparison could have failed. {totals['masked']} cuts were compared with a dense "
-        "network masked without hwprune too.",
+        f"{totals['removed']} coupled channels; after {totals['visible']} of these plans the outputs differ visibly "
+        f"from the uncut network's, so the comparison could have failed. {totals['masked']} cuts were compared with a "
+        "dense network masked without hwprune too.",
         markdown(("outcome", "networks"), rows),
         "How often every block was drawn, and in how many of these networks a plan narrowed it:",
         markdown(("block", "drawn", "narrowed"), coverage),
