@@ -79,6 +79,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     Attributes:
         mismatches: what was found.
         rescaled: positions of arithmetic with a plain number that depends on a width.
+        adapted: positions of calls with a number that is right here, and another than in the dense pass.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.read |= {value.number for value in dense.outputs}
         self.mismatches: list[Mismatch] = []
         self.rescaled: set[int] = set()
+        self.adapted: set[int] = set()
         self.position = 0
         self.adrift = False
         self.hollow = dense.method == "meta"
@@ -127,7 +129,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if (before.name, name) == ("slice", "alias"):
             # Instead of a part of the channels all of them were taken: the slice's end did not follow the widths.
             return self._instead(position, args[0], ())
-        wrong = [x for x in self.literals(position) if x.given(args) not in (x.at(self.kept), -1, None)]
+        given = [(x, x.given(args)) for x in self.literals(position)]
+        wrong = [x for x, number in given if number not in (x.at(self.kept), -1, None)]
+        if any(number not in (x.dense, -1, None) for x, number in given):
+            self.adapted.add(position)
         strange = name not in _FOLLOWING and _plain(args, kwargs) != _plain(before.args, before.kwargs)
         if strange and name in _ARITHMETIC:
             self.rescaled.add(position)

@@ -27,7 +27,8 @@ from hwprune.graph.mending import Mending
 from hwprune.graph.narrowing import Attribute, hollow_state, narrow_state, repair
 from hwprune.graph.trace import Forward, Trace, Value
 
-_MOST_PASSES: Final = 90
+_MOST_PASSES: Final = 120
+_IF_ADAPTED: Final = 20  # passes; half of them or fewer are right by chance even at a handful of channels
 # Operators that take or add a part of a dimension: "the first half" may be right at one width by chance.
 _PARTS: Final = frozenset(["slice", "split", "split_with_sizes", "constant_pad_nd"])
 
@@ -51,6 +52,7 @@ class Probe:
         }
         self.offsets = frozenset(record.ops[position].module for position in flow.offsets)
         self.rescaled: set[int] = set()
+        self.adapted: set[int] = set()
         self.mending = Mending(model, record, flow, self.literals)
 
     def _dims(self, value: Value) -> Dims:
@@ -64,15 +66,14 @@ class Probe:
         """
         parts = any(self.record.ops[position].name in _PARTS for position in self.literals)
         parts = parts or any(op.name == "alias" for op in self.record.ops)  # a slice that took everything
-        needed = len(_KEPT) if parts or self.flow.splits else 1
         grouping, passed = Grouping(self.record, self.flow), 0
         for attempt in range(_MOST_PASSES):
             if all(group.pinned is not None for group in grouping.groups):
                 return grouping
             rng = np.random.default_rng(attempt)
-            if self._passes(grouping, _subset(grouping, rng, passed)):
+            if self._passes(grouping, _subset(grouping, rng, passed % len(_KEPT))):
                 passed += 1
-                if passed == needed:
+                if passed >= (_IF_ADAPTED if self._parts_adapt() else len(_KEPT) if parts or self.flow.splits else 1):
                     return grouping
             else:
                 grouping, passed = Grouping(self.record, self.flow), 0
@@ -104,8 +105,14 @@ class Probe:
             self.mending.mend_raised(grouping, found, stays, error)
             return False
         self.rescaled |= follower.rescaled
+        self.adapted |= follower.adapted
         self.mending.mend(grouping, found, stays)
         return not found
+
+    def _parts_adapt(self) -> bool:
+        """Whether the code computes from a shape which part it takes: "the first half" is right now and then."""
+        computed = self.adapted - {position for position, _, _ in self.mending.applied}
+        return any(self.record.ops[position].name in _PARTS - {"split"} for position in computed)
 
     def _counted(self, grouping: Grouping, position: int) -> Sequence[Literal]:
         found = self.literals.get(position, ())
@@ -150,7 +157,9 @@ def _subset(grouping: Grouping, rng: np.random.Generator, kind: int) -> NDArray[
     for position, group in enumerate(grouping.groups):
         if group.pinned is None:
             draw = _KEPT[kind][position % 2]
-            kept = draw(group.width, rng) if group.width > 2 else rng.permutation(group.width)[:1]
+            kept = draw(group.width, rng)
+            if group.width <= 2:
+                kept = rng.permutation(group.width)[: int(rng.integers(1, 3)) if kind else 1]
             stays[group.numbers] = False
             stays[group.numbers[kept]] = True
     return stays
