@@ -15,7 +15,7 @@ from tests.cli.conftest import Cli, refused
 
 
 def test_an_unknown_model_is_refused_with_the_names_that_look_like_it(prune: Cli, tmp_path: Path) -> None:
-    refused(prune(model="resnet5"), "no classifier 'resnet5'", "resnet50", "resnet18")
+    refused(prune(model="resnet5"), "no network 'resnet5'", "resnet50", "resnet18")
     assert not (tmp_path / "run").exists()
 
 

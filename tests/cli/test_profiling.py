@@ -48,5 +48,5 @@ def test_a_damaged_table_is_refused_and_left_as_it_is(cli: Cli, tmp_path: Path) 
 def test_an_unknown_model_is_refused_before_anything_is_measured(cli: Cli, tmp_path: Path) -> None:
     table = tmp_path / "table.parquet"
 
-    refused(cli("profile", *SMALL, "--model", "resnet5", "--table", table), "no classifier 'resnet5'")
+    refused(cli("profile", *SMALL, "--model", "resnet5", "--table", table), "no network 'resnet5'")
     assert not table.exists()
