@@ -74,11 +74,11 @@ def _from_status(field: str) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """One line: the type, the message's first line, the place where it was raised."""
-    lines = str(error).splitlines()
+    """One line: the type, the message, the place where it was raised."""
+    message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     place = traceback.extract_tb(error.__traceback__)
     at = f" [{Path(place[-1].filename).name}:{place[-1].lineno}]" if place else ""
-    return without_paths(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300] + at
+    return without_paths(f"{type(error).__name__}: {message}")[:300] + at
 
 
 def without_paths(text: str) -> str:
