@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from hwprune.graph.hollow import hollow_result, on_meta
-from hwprune.graph.inputs import Inputs
+from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
 from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running
@@ -279,7 +279,7 @@ def follow(
         stack.enter_context(_Reshapes(follower))
         stack.enter_context(follower)
         result = torch.func.functional_call(model, tensors, args, kwargs)
-    follower.finish([leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)])
+    follower.finish(tensors_in(result))
 
 
 def _alike(dense: str, name: str) -> bool:

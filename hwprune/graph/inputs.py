@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 from hwprune.errors import ModelError
@@ -65,6 +65,28 @@ class Inputs:
             return _placed(torch.randn(x.shape, generator=generator, dtype=torch.float64), like)
 
         return self.mapped(draw)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Every tensor in what a forward returns: in any nesting, and in the attributes of objects of other classes."""
+    found: list[Tensor] = []
+    seen: set[int] = set()
+
+    def collect(part: Any) -> None:
+        for leaf in tree_flatten(part)[0]:
+            if isinstance(leaf, Tensor):
+                found.append(leaf)
+            elif id(leaf) not in seen and not isinstance(leaf, type | nn.Module):
+                seen.add(id(leaf))
+                named = (
+                    [field.name for field in fields(leaf)]
+                    if is_dataclass(leaf)
+                    else list(getattr(leaf, "__dict__", ()))
+                )
+                collect([getattr(leaf, name, None) for name in named])
+
+    collect(tree)
+    return found
 
 
 def _placed(tensor: Tensor, like: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
@@ -24,6 +25,7 @@ def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
     _refuse_programs(model)
     for name, module in model.named_modules():
         _refuse_wrappers(name, module)
+        _refuse_lazy(name, module)
         _refuse_quantised(name, module)
         _refuse_weight_hooks(name, module)
     return forward or detection.forward_of(model)
@@ -88,6 +90,17 @@ def _refuse_wrappers(name: str, module: nn.Module) -> None:
             where=where,
             effect="the wrapper's copies would keep the old widths",
             fix="give the module inside (.module; for the whole model model.module), and wrap the pruned one",
+        )
+
+
+def _refuse_lazy(name: str, module: nn.Module) -> None:
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise ModelError(
+            "a module has not got its sizes yet",
+            where=f"{type(module).__name__} {name!r}",
+            effect="weights without a size cannot be cut",
+            fix="run the model once on an example input, then analyse it",
         )
 
 

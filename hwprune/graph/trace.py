@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten
 
 from hwprune.errors import ModelError
 from hwprune.graph.hollow import hollow_result, on_meta
-from hwprune.graph.inputs import Inputs
+from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.watching import Watching
 from hwprune.modes import evaluating
 
@@ -224,8 +224,9 @@ def _record(
         start = tuple(recorder.assign(tensor, static=False) for tensor in given)
         with _AsWatched(), recorder:
             result = torch.func.functional_call(model, converted, args, kwargs)
-        leaves, _ = tree_flatten(result)
-        outputs = tuple(recorder.value(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+        outputs = tuple(recorder.value(tensor) for tensor in tensors_in(result))
+        if not outputs:
+            raise ModelError("it returns no tensor")
     return Trace(tuple(recorder.ops), parameters, start, outputs, method, frozenset(recorder.static))
 
 

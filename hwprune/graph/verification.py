@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
-from hwprune.graph.inputs import Inputs
+from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
 from hwprune.graph.narrowing import rows, smaller
 from hwprune.graph.network import Network
@@ -74,12 +74,12 @@ def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, 
         watching = Watching(pruned)
         scalars = _Scalars(watching, {keys[at] for at in network.rescaled})
         with running(pruned, network.forward), watching, scalars:
-            right = tree_flatten(pruned(*few_args, **few_kwargs))[0]
+            right = tensors_in(pruned(*few_args, **few_kwargs))
         watching = Watching(dense)
         narrowing = _Narrowing(watching, network, {keys[at]: at for at in narrow}, scalars.found, stays)
         with running(dense, network.forward), watching, narrowing:
-            left = tree_flatten(dense(*args, **kwargs))[0]
-    errors = [_relative(a, b) for a, b in zip(left, right, strict=True) if isinstance(a, Tensor)]
+            left = tensors_in(dense(*args, **kwargs))
+    errors = [_relative(a, b) for a, b in zip(left, right, strict=True)]
     tolerance = float(np.finfo(np.float64).eps * 1024 * len(network.trace.ops) ** 0.5)
     named = tuple(dict.fromkeys(str(span) for span in network.spanning if span.position in narrow))
     return Verification(max(errors, default=0.0), tolerance, named, len(network.rescaled))

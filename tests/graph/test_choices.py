@@ -106,7 +106,7 @@ class Attention(nn.Module):
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         weights = (q @ k.transpose(-2, -1) / self.head_dim**0.5).softmax(-1)
-        mixed: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out((weights @ v).transpose(1, 2).reshape(batch, tokens, self.heads * self.head_dim))
         return mixed
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from hwprune.errors import ModelError, UnknownOpError
 from hwprune.graph.coupling import analyze
@@ -284,6 +287,33 @@ def test_nested_outputs_keep_their_channels_and_what_is_inside_goes() -> None:
     assert [x.shape[1] for x in out["maps"]] == [4, 6]
     assert out["pooled"][1] is None
     assert why(network, "b") == "reaches the network's output"
+
+
+@dataclass
+class Answer:
+    """What a network may return: no tuple and no dict."""
+
+    logits: Tensor
+    more: Any = None
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [Answer, lambda x: SimpleNamespace(x=[Answer(1.0, {"a": x})]), lambda x: Normal(x, 1.0, validate_args=False)],
+)
+def test_tensors_inside_objects_of_other_classes_are_outputs_too(wrap: Any) -> None:
+    model = Net(lambda net, x: wrap(net.b(net.a(x))), a=conv(3, 8), b=conv(8, 4))
+    network, _ = halved(model)
+
+    assert network.widths == {"a": 8}
+    assert why(network, "b") == "reaches the network's output"
+
+
+def test_a_network_that_returns_no_tensor_is_refused() -> None:
+    model = Net(lambda net, x: [net.b(net.a(x)).shape, None], a=conv(3, 8), b=conv(8, 4))
+
+    with pytest.raises(ModelError, match="returns no tensor"):
+        analyze(model, IMAGE)
 
 
 def test_integers_that_an_embedding_looks_up() -> None:

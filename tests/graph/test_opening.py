@@ -223,3 +223,16 @@ def test_a_parametrisation_that_follows_element_by_element_is_cut() -> None:
     small = cut_and_verified(model, {"0": [0, 3]})
 
     assert small[2].parametrizations.weight.original.shape == (6, 2, 3, 3)
+
+
+# Not ready
+
+
+def test_a_lazy_module_is_refused_until_the_model_has_run() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(nn.LazyConv2d(8, 1), nn.ReLU(), nn.LazyConv2d(4, 1)).eval()
+    refused(model, "not got its sizes yet", "LazyConv2d '0'", "run the model once")
+
+    model(X)
+    cut_and_verified(model, {"0": [0, 3]})
