@@ -50,7 +50,7 @@ def run(entry: Entry, report: Report) -> None:
     try:
         report("checked", {"onnx": _exported(half, inputs, network)})
     except Exception as error:  # the exporter's and the runtime's refusals too
-        report("checked", {"onnx": {"failed": reason(error), "agrees": False}})
+        report("checked", {"onnx": {"failed": reason(error), "agrees": False, **_dense_too(model, inputs, network)}})
 
 
 def _figures(meter: Meter, analysis_s: float) -> dict[str, Any]:
@@ -160,6 +160,17 @@ def _distance(a: Tensor, b: Tensor) -> float:
         return 0.0
     scale = max(float(a.abs().max()), float(b.abs().max()), 1e-300)
     return float((a - b).abs().max()) / scale
+
+
+def _dense_too(model: nn.Module, inputs: tuple[Tensor, ...], network: hwprune.Network) -> dict[str, str]:
+    """Whether the exporter refuses the uncut network as well; {} where it takes it."""
+    from hwprune.runtimes.onnx_export import export
+
+    try:
+        export(_as_seen(model, network), inputs)
+    except Exception as error:  # whatever the exporter raises is the answer
+        return {"dense_failed": reason(error)}
+    return {}
 
 
 def _exported(half: nn.Module, inputs: tuple[Tensor, ...], network: hwprune.Network) -> dict[str, Any]:

@@ -155,7 +155,8 @@ def _export_reason(row: Row) -> str:
     onnx = row.ours.get("onnx")
     if onnx is None:
         return "not reached"
-    return str(onnx.get("failed") or f"ONNX Runtime is off by {onnx['error']:.1e}")
+    uncut = " (the uncut network is refused too)" if "dense_failed" in onnx else ""
+    return f"{onnx['failed']}{uncut}" if "failed" in onnx else f"ONNX Runtime is off by {onnx['error']:.1e}"
 
 
 def cells(row: Row) -> tuple[str, ...]:
