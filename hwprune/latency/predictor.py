@@ -160,19 +160,26 @@ class Predictor:
 
     def _interpolated(self, layer: NetworkLayer, wanted: Layer) -> float | None:
         """Linear between the two measured neighbours along the dimension that is a sum over groups."""
-        measured = self.table.widths(wanted)
+        measured = self._measured(layer, wanted)
         if layer.c_in == layer.c_out:
             sizes = [a for a, b in measured if a == b]
-            return self._between(wanted.c_in, sizes, lambda size: wanted.at(size, size))
+            return self._between(wanted.c_in, sizes, lambda size: layer.sized(size, size))
         if is_thinned(layer.c_in):
             sizes = [a for a, b in measured if b == wanted.c_out]
-            found = self._between(wanted.c_in, sizes, lambda size: wanted.at(size, wanted.c_out))
+            found = self._between(wanted.c_in, sizes, lambda size: layer.sized(size, wanted.c_out))
             if found is not None:
                 return found
         if is_thinned(layer.c_out):
             sizes = [b for a, b in measured if a == wanted.c_in]
-            return self._between(wanted.c_out, sizes, lambda size: wanted.at(wanted.c_in, size))
+            return self._between(wanted.c_out, sizes, lambda size: layer.sized(wanted.c_in, size))
         return None
+
+    def _measured(self, layer: NetworkLayer, wanted: Layer) -> Sequence[tuple[int, int]]:
+        """The widths of a layer that the table has. With a fixed number of groups each has a geometry of its own."""
+        if not layer.fixed_groups:
+            return self.table.widths(wanted)
+        rows = [entry.layer for entry in self.table.rows.values() if entry.layer.c_in >= layer.fixed_groups]
+        return sorted({(x.c_in, x.c_out) for x in rows if x == layer.sized(x.c_in, x.c_out)})
 
     def _between(self, size: int, sizes: Sequence[int], at: Callable[[int], Layer]) -> float | None:
         below, above = [s for s in sizes if s < size], [s for s in sizes if s > size]

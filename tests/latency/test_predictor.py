@@ -124,3 +124,15 @@ def test_sums_over_groups_are_interpolated_between_their_measured_neighbours_onl
     )
     with pytest.raises(NotMeasuredError, match="18→8"):
         predictor.cost(layers[0], {"a": 10, "b": 8})
+
+
+def test_sums_over_groups_are_interpolated_where_convolution_groups_keep_their_number() -> None:
+    dense = Layer("conv", 32, 32, size=(4, 4), kernel=(3, 3), group_width=8, out_size=(4, 4))
+    both = WidthOf(0, (("a", 4), ("b", 4)))
+    layer = NetworkLayer("grouped", dense, both, WidthOf(32), fixed_groups=4)
+    measured = [entry(layer.sized(c_in, 32), float(c_in)) for c_in in (8, 16, 32)]
+    predictor = Predictor(LatencyTable(FINGERPRINT).add(measured), [layer])
+
+    assert layer.sized(24, 32).group_width == 6
+    assert predictor.layer_ms({"a": 3, "b": 3}) == {"grouped": pytest.approx(24.0)}
+    assert predictor.layer_ms({"a": 1, "b": 2}) == {"grouped": pytest.approx(12.0)}
