@@ -1,19 +1,62 @@
-"""A model's modes and place, restored after use."""
+"""A model's modules, tensors, modes and place; what is changed is restored after use."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by its first path, as ``named_modules`` finds them, without its nested generators."""
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found[path] = module
+        before = f"{path}." if path else ""
+        waiting += [(before + name, child) for name, child in reversed(module._modules.items()) if child is not None]
+    return found
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by every one of its names, parameters first."""
+    parameters: dict[str, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
+    for path, module in _paths(model):
+        before = f"{path}." if path else ""
+        for found, store in ((parameters, module._parameters), (buffers, module._buffers)):
+            found.update({before + name: tensor for name, tensor in store.items() if tensor is not None})
+    return {**parameters, **buffers}
+
+
+def _paths(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module by every one of its paths."""
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        yield path, module
+        before = f"{path}." if path else ""
+        waiting += [(before + name, child) for name, child in reversed(module._modules.items()) if child is not None]
+
+
+def first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Every name of a tensor -> the first name of the same one."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, and every module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules_of(model).values()]
     if any(training for _, training in modes):
         model.eval()
     try:
@@ -39,3 +82,21 @@ def device_of(model: nn.Module) -> torch.device:
     """Where the first parameter is; the CPU for a network without parameters."""
     first = next(model.parameters(), None)
     return torch.device("cpu") if first is None else first.device
+
+
+@contextmanager
+def swapped(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """The model with other tensors, ``state`` by name; the names of one tensor share what its first name is given."""
+    instead = {id(tensor): state[name] for name, tensor in reversed(tensors_of(model).items()) if name in state}
+    put = []
+    for module in modules_of(model).values():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and id(tensor) in instead:
+                    put.append((store, name, tensor))
+                    store[name] = instead[id(tensor)]  # type: ignore[assignment]  # a parameter only by its place
+    try:
+        yield
+    finally:
+        for store, name, tensor in put:
+            store[name] = tensor  # type: ignore[assignment]

@@ -24,7 +24,7 @@ from hwprune.graph.opening import fixed_weights, kernels, opened
 from hwprune.graph.probe import Probe
 from hwprune.graph.rules import RULES
 from hwprune.graph.trace import Forward, Trace, Value, trace
-from hwprune.modes import uncollected
+from hwprune.modes import modules_of, uncollected
 
 
 def analyze(
@@ -174,7 +174,7 @@ def _consumers(
     model: nn.Module, record: Trace, flow: Flow, grouping: Grouping
 ) -> tuple[tuple[Consumer, ...], tuple[str, ...]]:
     """Modules whose inputs an importance can watch, and calls that alone sum over channels outside of such modules."""
-    modules = dict(model.named_modules())
+    modules = modules_of(model)
     found: dict[str, Consumer] = {}
     elsewhere: list[tuple[str, Any]] = []
     watched = np.zeros(sum(group.width for group in grouping.groups) + 1, dtype=bool)

@@ -26,7 +26,7 @@ from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
 from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running
-from hwprune.modes import evaluating
+from hwprune.modes import evaluating, swapped
 
 _LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
@@ -276,9 +276,10 @@ def follow(
         for context in (torch.no_grad(), evaluating(model), running(model, forward)):
             stack.enter_context(context)
         prepare()
+        stack.enter_context(swapped(model, tensors))
         stack.enter_context(_Reshapes(follower))
         stack.enter_context(follower)
-        result = torch.func.functional_call(model, tensors, args, kwargs)
+        result = model(*args, **kwargs)
     follower.finish(tensors_in(result))
 
 

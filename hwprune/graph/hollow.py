@@ -93,6 +93,16 @@ def _layer_norm(args: Any) -> Any:
     return on_meta(x), *(torch.empty(statistics, dtype=x.dtype, device="meta") for _ in range(2))
 
 
+def _mean(args: Any) -> Tensor | None:
+    x = args[0]
+    if len(args) < 2 or not args[1] or not x.is_floating_point() or not x.is_contiguous():
+        return None
+    gone = {axis % x.dim() for axis in args[1]}
+    keep = len(args) > 2 and args[2]
+    sizes = [1 if axis in gone else size for axis, size in enumerate(x.shape) if keep or axis not in gone]
+    return torch.empty(sizes, dtype=x.dtype, device="meta")
+
+
 def _softmax(args: Any) -> Tensor | None:
     return None if args[2] else _same(args)
 
@@ -126,6 +136,7 @@ _SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "cat": _cat,
         "native_layer_norm": _layer_norm,
         "_softmax": _softmax,
+        "mean": _mean,
         **dict.fromkeys(["mm", "bmm"], _product),
         **dict.fromkeys(["addmm", "baddbmm"], _product_with_addend),
     }

@@ -20,6 +20,7 @@ from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.literals import Literal
 from hwprune.graph.narrowing import Attribute
 from hwprune.graph.trace import Op, Trace, Value
+from hwprune.modes import modules_of
 
 # Words in the names of attributes that hold widths; they are tried before others of the same value.
 _WIDTHS: Final = ("head", "dim", "chan", "width", "group", "feature", "plane", "embed", "split", "in_", "out_")
@@ -46,7 +47,7 @@ class Mending:
 
     def __init__(self, model: nn.Module, record: Trace, flow: Flow, literals: Mapping[int, Sequence[Literal]]) -> None:
         self.model, self.record, self.flow, self.literals = model, record, flow, literals
-        self.modules = dict(model.named_modules())
+        self.modules = modules_of(model)
         self.repairs: dict[tuple[str, str, int | None], _Place] = {}
         self.exact: dict[_Key, Iterator[_Place]] = {}
         self.factors: dict[_Key, Iterator[_Place]] = {}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwprune.graph.labels import Dims
+from hwprune.modes import modules_of, tensors_of
 
 _NORMS = nn.modules.batchnorm._NormBase
 _CONVS = nn.modules.conv._ConvNd
@@ -65,32 +66,56 @@ def narrowed(
     stay tied. Grouped convolutions among ``offsets`` keep their number of groups, others keep what a group holds.
     """
     memo: dict[int, Any] = {}
-    keep_alive = []  # an id is only unique while its tensor lives
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        made = smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
-        if isinstance(tensor, nn.Parameter):
-            made = nn.Parameter(made, requires_grad=tensor.requires_grad)
-        memo[id(tensor)] = made
-        keep_alive.append(tensor)
-    small = copy.deepcopy(model, memo)
+    tensors = tensors_of(model)
+    for name, tensor in tensors.items():
+        if id(tensor) not in memo:  # an id is only unique while its tensor lives, which the dictionary sees to
+            made = smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
+            parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(made, requires_grad=tensor.requires_grad) if parameter else made
+    small: nn.Module = _copied(model, memo)
     repair(small, _shapes(small), attributes, stays, offsets)
     _repair_containers(model, small)
     return small
 
 
+# What can be shared with a copy.
+_PLAIN: Final = (int, float, str, bool, type(None), torch.dtype, torch.device, type)
+_COPYING: Final = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+
+
+def _copied(module: nn.Module, memo: dict[int, Any]) -> Any:
+    """copy.deepcopy, without the dozen empty dictionaries that it would look through in every module."""
+    if id(module) in memo:
+        return memo[id(module)]
+    if any(getattr(type(module), name, None) is not getattr(nn.Module, name, None) for name in _COPYING):
+        return copy.deepcopy(module, memo)
+    made = memo[id(module)] = type(module).__new__(type(module))
+    for name, value in vars(module).items():
+        if name == "_compiled_call_impl":  # of the dense module
+            continue
+        if isinstance(value, _PLAIN):
+            vars(made)[name] = value
+        elif name == "_modules":
+            vars(made)[name] = {child: None if x is None else _copied(x, memo) for child, x in value.items()}
+        elif isinstance(value, dict | set) and not value:
+            vars(made)[name] = type(value)()
+        elif name in ("_parameters", "_buffers"):
+            vars(made)[name] = {own: x if x is None else memo[id(x)] for own, x in value.items()}
+        else:
+            vars(made)[name] = copy.deepcopy(value, memo)
+    return made
+
+
 def hollow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) -> dict[str, Tensor]:
     """Meta tensors of the narrowed shapes of every parameter and buffer, by name."""
-    return {
-        name: _hollow(tensor, rows(channel_of.get(name, ()), stays))
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-    }
+    return {name: _hollow(tensor, rows(channel_of.get(name, ()), stays)) for name, tensor in tensors_of(model).items()}
 
 
 def narrow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) -> dict[str, Tensor]:
     """The narrowed parameters and buffers, by name."""
     return {
         name: smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        for name, tensor in tensors_of(model).items()
     }
 
 
@@ -113,8 +138,7 @@ def _hollow(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return {name: tuple(tensor.shape) for name, tensor in tensors}
+    return {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
 
 
 # Whose shape says a module's widths; a weight that is computed has the shape of what it is computed from.
@@ -132,7 +156,7 @@ def repair(
     offsets: Container[str],
 ) -> None:
     """Set the integer attributes of all modules: the usual ones by the shapes of their tensors, the found by widths."""
-    for name, module in model.named_modules():
+    for name, module in modules_of(model).items():
         before = f"{name}." if name else ""
         known = (
             "in_proj_weight",
@@ -145,7 +169,7 @@ def repair(
         if weight is not None:
             _repair_by_weight(module, weight, groups_stay=name in offsets)
     _repair_attributes(model, attributes, stays)
-    for module in model.modules():
+    for module in modules_of(model).values():
         if isinstance(module, nn.MultiheadAttention):
             module.head_dim = module.embed_dim // module.num_heads
 
@@ -183,7 +207,7 @@ def _repair_convolution(module: nn.modules.conv._ConvNd, weight: tuple[int, ...]
 
 def _repair_containers(model: nn.Module, small: nn.Module) -> None:
     """A backbone or block that says its ``out_channels``, for others to read: those of its last convolution."""
-    for dense, module in zip(model.modules(), small.modules(), strict=True):
+    for dense, module in zip(modules_of(model).values(), modules_of(small).values(), strict=True):
         if isinstance(dense, _CONVS) or not isinstance(vars(dense).get("out_channels"), int):
             continue
         pairs = zip(dense.modules(), module.modules(), strict=True)
@@ -195,7 +219,7 @@ def _repair_containers(model: nn.Module, small: nn.Module) -> None:
 
 def _repair_attributes(small: nn.Module, attributes: Iterable[Attribute], stays: Kept) -> None:
     """The attributes that the probe found, by what they count."""
-    modules = dict(small.named_modules())
+    modules = modules_of(small)
     for attribute in attributes:
         module, value = modules[attribute.module], attribute.at(stays)
         if attribute.item is None:

@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from hwprune.errors import ModelError
 from hwprune.graph.trace import Forward
 from hwprune.models import detection
+from hwprune.modes import modules_of
 
 _CONVS = nn.modules.conv._ConvNd
 
@@ -23,7 +24,7 @@ def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
             quantised, or has weights that are computed by hooks.
     """
     _refuse_programs(model)
-    for name, module in model.named_modules():
+    for name, module in modules_of(model).items():
         _refuse_wrappers(name, module)
         _refuse_lazy(name, module)
         _refuse_quantised(name, module)
@@ -34,7 +35,7 @@ def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
 def kernels(model: nn.Module) -> frozenset[str]:
     """Names of convolution weights, whose dimensions from the third on are kernel positions."""
     found = set()
-    for name, module in model.named_modules():
+    for name, module in modules_of(model).items():
         if isinstance(module, _CONVS):
             before = f"{name}." if name else ""
             found.add(f"{before}weight")
@@ -46,7 +47,7 @@ def kernels(model: nn.Module) -> frozenset[str]:
 def fixed_weights(model: nn.Module) -> dict[str, str]:
     """Names of weights none of whose channels may go, with the reason: all of them share a number of the dense one."""
     why = "is divided by the largest singular value of the whole weight (spectral_norm)"
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, parametrize.ParametrizationList)]
+    lists = [(n, m) for n, m in modules_of(model).items() if isinstance(m, parametrize.ParametrizationList)]
     spectral = [(n, m) for n, m in lists if any(isinstance(part, _SpectralNorm) for part in m)]
     return {f"{name}.{inner}": why for name, module in spectral for inner, _ in module.named_parameters()}
 

@@ -44,7 +44,6 @@ class Probe:
 
     def __init__(self, model: nn.Module, inputs: Inputs, forward: Forward | None, record: Trace, flow: Flow) -> None:
         self.model, self.inputs, self.forward, self.record, self.flow = model, inputs, forward, record, flow
-        self.first_name = _first_names(model)
         self.literals = {
             position: found
             for position, op in enumerate(record.ops)
@@ -91,7 +90,7 @@ class Probe:
         follower = Follower(self.record, grouping.dims, lambda at: self._counted(grouping, at), stays)
         narrow = hollow_state if self.record.method == "meta" else narrow_state
         state = narrow(self.model, grouping.channel_of(), stays)
-        shapes = {name: tuple(state[first].shape) for name, first in self.first_name.items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         sizes = iter([follower.sizes(value) for value in self.record.inputs])
         inputs = Inputs(*self.inputs.mapped(lambda x: x[tuple(slice(n) for n in next(sizes))]))
         prepare = partial(repair, self.model, shapes, self.attributes(grouping), stays, self.offsets)
@@ -117,13 +116,6 @@ class Probe:
     def _counted(self, grouping: Grouping, position: int) -> Sequence[Literal]:
         found = self.literals.get(position, ())
         return [replace(literal, labels=grouping.numbers(literal.labels)) for literal in found]
-
-
-def _first_names(model: nn.Module) -> dict[str, str]:
-    """Every name of a parameter or buffer -> the first name of the same tensor."""
-    first: dict[int, str] = {}
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
 
 
 def _some(width: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from hwprune.errors import HardCodedSizeError
 from hwprune.graph.call import Rule
@@ -17,7 +17,7 @@ from hwprune.graph.inputs import Inputs
 from hwprune.graph.narrowing import narrowed, rows, smaller
 from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
-from hwprune.modes import uncollected
+from hwprune.modes import tensors_of, uncollected
 from hwprune.plan import Plan
 
 
@@ -66,7 +66,7 @@ def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None
     """Run the copy on hollow tensors and see that every call does what it did in the dense network, at its widths."""
     follower = Follower(network.trace, network.dims, lambda at: network.literals.get(at, ()), stays)
     try:
-        follow(small, _state(small), cut_inputs(network, stays, network.inputs), network.forward, follower)
+        follow(small, tensors_of(small), cut_inputs(network, stays, network.inputs), network.forward, follower)
     except LostError as error:
         raise _hard_coded(str(error)) from error
     except Exception as error:  # the user's own code may raise anything at a width it does not expect
@@ -76,10 +76,6 @@ def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None
     if follower.mismatches:
         first = follower.mismatches[0]
         raise _hard_coded(f"{network.trace.ops[first.position]}, {first.line}")
-
-
-def _state(small: nn.Module) -> dict[str, Tensor]:
-    return {**dict(small.named_parameters()), **dict(small.named_buffers())}
 
 
 def _hard_coded(where: str) -> HardCodedSizeError:

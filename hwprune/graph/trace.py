@@ -26,7 +26,7 @@ from hwprune.errors import ModelError
 from hwprune.graph.hollow import hollow_result, on_meta
 from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.watching import Watching
-from hwprune.modes import evaluating
+from hwprune.modes import evaluating, first_names, modules_of, swapped, tensors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +170,14 @@ class _AsWatched(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-# What nn.Module itself keeps in dictionaries; a pass that changes them puts them back. Not so with tensors:
-# functional_call takes a module that has two names for two, and leaves it with the tensors that it put there first.
-_TENSORS: Final = frozenset(["_parameters", "_buffers"])
-_OF_TORCH: Final = frozenset(n for n, value in vars(nn.Module()).items() if isinstance(value, dict | set)) - _TENSORS
+# What nn.Module itself keeps in dictionaries; a pass that changes them puts them back.
+_OF_TORCH: Final = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
 
 
 @contextmanager
 def running(model: nn.Module, forward: Forward | None) -> Iterator[None]:
     """Forget what the pass leaves on the modules (anchors, caches); run ``forward`` in the place of the model's own."""
-    before = [(module, dict(vars(module))) for module in model.modules()]
+    before = [(module, dict(vars(module))) for module in modules_of(model).values()]
     stores = [
         (store, copy.copy(store))
         for _, attributes in before
@@ -209,33 +207,26 @@ def _record(
     method: str,
     forward: Forward | None,
 ) -> Trace:
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    converted = {name: convert(tensor.detach()) for name, tensor in state.items()}
+    state = tensors_of(model)
+    first = first_names(state)
+    converted = {name: convert(state[name].detach()) for name in dict.fromkeys(first.values())}
     like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
     if method == "meta" and like is not None:
         like = on_meta(like)
     args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    module_types = {name: type(module).__name__ for name, module in model.named_modules()}
+    module_types = {name: type(module).__name__ for name, module in modules_of(model).items()}
     with torch.no_grad(), evaluating(model), running(model, forward), Watching(model) as watching:
         recorder = _Recorder(watching, module_types, method == "meta")
         parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
-        _share_tied(model, parameters)
+        parameters = {name: parameters[first[name]] for name in state}
         start = tuple(recorder.assign(tensor, static=False) for tensor in given)
-        with _AsWatched(), recorder:
-            result = torch.func.functional_call(model, converted, args, kwargs)
+        with swapped(model, converted), _AsWatched(), recorder:
+            result = model(*args, **kwargs)
         outputs = tuple(recorder.value(tensor) for tensor in tensors_in(result))
         if not outputs:
             raise ModelError("it returns no tensor")
     return Trace(tuple(recorder.ops), parameters, start, outputs, method, frozenset(recorder.static))
-
-
-def _share_tied(model: nn.Module, parameters: dict[str, Value]) -> None:
-    """Second names of a tied tensor: ``functional_call`` gives all of them the first name's tensor."""
-    first: dict[int, str] = {}
-    for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
-        owner = first.setdefault(id(tensor), name)
-        parameters[name] = parameters[owner]
 
 
 def _traced(model: nn.Module, inputs: Inputs, method: str, forward: Forward | None) -> Trace:

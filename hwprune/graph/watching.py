@@ -8,6 +8,8 @@ from typing import Any, Self
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from hwprune.modes import modules_of
+
 
 class Watching:
     """While entered, knows the innermost module of ``model`` that is running.
@@ -17,7 +19,7 @@ class Watching:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = {id(module): name for name, module in modules_of(model).items()}
         self.stack: list[str] = []
 
     @property
