@@ -102,6 +102,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.adapted: set[int] = set()
         self.position = 0
         self.adrift = False
+        self.owed = False  # whether the last sum may have been another one than the dense pass's: of a bias
         self.hollow = dense.method == "meta"
 
     def sizes(self, value: Value) -> tuple[int, ...]:
@@ -155,6 +156,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         """
         ops, position = self.dense.ops, self.position
         if not self.adrift and position < len(ops) and _alike(ops[position].name, name):
+            self.owed = self.owed and name in _SOFT
             return position
         self.adrift = True
         if name in _SOFT:
@@ -163,12 +165,11 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         while position < len(ops):
             dense = ops[position].name
             if _alike(dense, name):
-                self.adrift = False
+                self.adrift, self.owed = False, name == "add" and products > 0
                 return position
             products += dense in _PRODUCTS
-            if dense not in _SOFT and not (
-                dense == "add" and products
-            ):  # a bias that the other pass had in its product
+            bias = dense == "add" and (products > 0 or self.owed)  # which the other pass had in its product
+            if dense not in _SOFT and not bias:
                 break
             position += 1
         if name == "add" or (products and name in _INSTEAD_OF_PRODUCTS):

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from hwprune.graph.coupling import analyze
 from hwprune.graph.reshaping import segments
-from hwprune.graph.surgery import cut, verify
+from hwprune.graph.surgery import cut
+from hwprune.graph.verification import verify
 from tests.graph.networks import random_plan
 
 CHANNEL_KEEPING = {
