@@ -19,6 +19,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ RESULTS = HERE / "results"
 def main() -> int:
     """Run what is missing, print the table; exit 1 where a network of hwprune's is not verified."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
     chosen = [
         e for e in entries() if any(fnmatch.fnmatch(e.key, p) or fnmatch.fnmatch(e.name, p) for p in options.only)
@@ -81,12 +83,14 @@ def _supervised(processes: Any, entry: Entry, tool: str) -> dict[str, Any]:
     process.start()
     there.close()
     started = time.monotonic()
-    result = _listen(here, process)
-    if "failed" not in result:
-        process.join(10)
-    if process.is_alive():
-        process.kill()
-    process.join()
+    try:
+        result = _listen(here, process)
+        if "failed" not in result:
+            process.join(10)
+    finally:  # also when this run is interrupted: a tool that hangs would go on for ever
+        if process.is_alive():
+            process.kill()
+        process.join()
     result["total_s"] = round(time.monotonic() - started, 2)
     return result
 
