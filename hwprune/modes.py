@@ -82,21 +82,3 @@ def device_of(model: nn.Module) -> torch.device:
     """Where the first parameter is; the CPU for a network without parameters."""
     first = next(model.parameters(), None)
     return torch.device("cpu") if first is None else first.device
-
-
-@contextmanager
-def swapped(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with other tensors, ``state`` by name; the names of one tensor share what its first name is given."""
-    instead = {id(tensor): state[name] for name, tensor in reversed(tensors_of(model).items()) if name in state}
-    put = []
-    for module in modules_of(model).values():
-        for store in (module._parameters, module._buffers):
-            for name, tensor in store.items():
-                if tensor is not None and id(tensor) in instead:
-                    put.append((store, name, tensor))
-                    store[name] = instead[id(tensor)]  # type: ignore[assignment]  # a parameter only by its place
-    try:
-        yield
-    finally:
-        for store, name, tensor in put:
-            store[name] = tensor  # type: ignore[assignment]

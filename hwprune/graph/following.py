@@ -26,7 +26,6 @@ from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
 from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running
-from hwprune.modes import evaluating, swapped
 
 _LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
@@ -274,10 +273,9 @@ def follow(
         tensors = {name: convert(tensor) for name, tensor in state.items()}
         like = on_meta(like) if method == "meta" and like is not None else like
         args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
-        for context in (torch.no_grad(), evaluating(model), running(model, forward)):
-            stack.enter_context(context)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(running(model, forward, tensors))
         prepare()
-        stack.enter_context(swapped(model, tensors))
         stack.enter_context(_Reshapes(follower))
         stack.enter_context(follower)
         result = model(*args, **kwargs)

@@ -21,23 +21,34 @@ def on_meta(tensor: Tensor) -> Tensor:
 
 def _same(args: Any) -> Tensor | None:
     x: Tensor = args[0]
-    return on_meta(x) if x.is_floating_point() and x.is_contiguous() else None
+    return on_meta(x) if x.is_floating_point() and _is_dense(x) else None
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether it fills its memory, in whatever order of dimensions; then torch keeps that order."""
+    if x.is_contiguous():
+        return True
+    reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) + 1
+    return reach == x.numel() and 0 not in x.stride()
 
 
 def _both(args: Any) -> Tensor | None:
-    """Two floats of one type and shape, or a tensor and a plain number, or one that is broadcast over the other."""
+    """Two floats of one type, of one shape or broadcast at equal rank, or a tensor and a plain number."""
     x, y = args[0], args[1]
-    if not isinstance(x, Tensor) or not x.is_floating_point() or not x.is_contiguous():
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not _is_dense(x):
         return None
+    if isinstance(y, Tensor) and y.dtype == x.dtype and y.shape == x.shape and y.stride() == x.stride():
+        return on_meta(x)
     if not isinstance(y, Tensor):
         return on_meta(x) if isinstance(y, float | int) else None
-    if y.dtype != x.dtype or not y.is_contiguous():
+    if y.dtype != x.dtype or not x.is_contiguous() or not y.is_contiguous() or x.dim() != y.dim():
         return None
     if x.shape == y.shape:
         return on_meta(x)
-    if x.dim() < y.dim() or any(b not in (1, a) for a, b in zip(x.shape[::-1], y.shape[::-1], strict=False)):
+    if any(a != b and a != 1 and b != 1 for a, b in zip(x.shape, y.shape, strict=True)):
         return None
-    return on_meta(x)
+    sizes = [b if a == 1 else a for a, b in zip(x.shape, y.shape, strict=True)]
+    return torch.empty(sizes, dtype=x.dtype, device="meta")
 
 
 def _batch_norm(args: Any) -> Any:

@@ -26,7 +26,7 @@ from hwprune.errors import ModelError
 from hwprune.graph.hollow import hollow_result, on_meta
 from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.watching import Watching
-from hwprune.modes import evaluating, first_names, modules_of, swapped, tensors_of
+from hwprune.modes import first_names, modules_of, tensors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,22 +170,33 @@ class _AsWatched(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-# What nn.Module itself keeps in dictionaries; a pass that changes them puts them back.
+# What nn.Module itself keeps in dictionaries: nothing is left there by a forward, but other tensors are put there.
 _OF_TORCH: Final = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
+_OF_TENSORS: Final = frozenset(["_parameters", "_buffers"])
 
 
 @contextmanager
-def running(model: nn.Module, forward: Forward | None) -> Iterator[None]:
-    """Forget what the pass leaves on the modules (anchors, caches); run ``forward`` in the place of the model's own."""
-    before = [(module, dict(vars(module))) for module in modules_of(model).values()]
+def running(model: nn.Module, forward: Forward | None, state: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    """The model in eval mode, as it was before when all is over: whatever a pass leaves on modules is forgotten.
+
+    Args:
+        forward: runs in the place of the model's own.
+        state: tensors in the place of parameters and buffers, by name; those of one tensor share its first name's.
+    """
+    modules = modules_of(model)
+    before = [(module, dict(vars(module))) for module in modules.values()]
     stores = [
         (store, copy.copy(store))
         for _, attributes in before
         for name, store in attributes.items()
-        if isinstance(store, dict | list | set) and name not in _OF_TORCH
+        if isinstance(store, dict | list | set) and (name not in _OF_TORCH or name in _OF_TENSORS)
     ]
+    if any(module.training for module in modules.values()):
+        model.eval()
     if forward is not None:
         vars(model)["forward"] = partial(forward, model)
+    if state is not None:
+        _swap(modules, state)
     try:
         yield
     finally:
@@ -198,6 +209,21 @@ def running(model: nn.Module, forward: Forward | None) -> Iterator[None]:
             else:
                 store.clear()
                 store.update(content)
+
+
+def _swap(modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
+    instead: dict[int, Tensor] = {}
+    for path, module in modules.items():
+        before = f"{path}." if path else ""
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and id(tensor) not in instead and before + name in state:
+                    instead[id(tensor)] = state[before + name]
+    for module in modules.values():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and id(tensor) in instead:
+                    store[name] = instead[id(tensor)]  # type: ignore[assignment]  # a parameter only by its place
 
 
 def _record(
@@ -216,12 +242,12 @@ def _record(
     args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     module_types = {name: type(module).__name__ for name, module in modules_of(model).items()}
-    with torch.no_grad(), evaluating(model), running(model, forward), Watching(model) as watching:
+    with torch.no_grad(), running(model, forward, converted), Watching(model) as watching:
         recorder = _Recorder(watching, module_types, method == "meta")
         parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
         parameters = {name: parameters[first[name]] for name in state}
         start = tuple(recorder.assign(tensor, static=False) for tensor in given)
-        with swapped(model, converted), _AsWatched(), recorder:
+        with _AsWatched(), recorder:
             result = model(*args, **kwargs)
         outputs = tuple(recorder.value(tensor) for tensor in tensors_in(result))
         if not outputs:

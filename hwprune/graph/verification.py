@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ def verify(model: nn.Module, small: nn.Module, plan: Plan, network: Network, *, 
     errors = [_relative(a, b) for a, b in zip(left, right, strict=True)]
     tolerance = float(np.finfo(np.float64).eps * 1024 * len(network.trace.ops) ** 0.5)
     named = tuple(dict.fromkeys(str(span) for span in network.spanning if span.position in narrow))
-    return Verification(max(errors, default=0.0), tolerance, named, len(network.rescaled))
+    worst = max((float("inf") if isnan(error) else error for error in errors), default=0.0)
+    return Verification(worst, tolerance, named, len(network.rescaled))
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def test_the_padding_of_a_cifar_resnet_is_free_and_groups_with_the_block_it_feed
         (lambda t: nn.functional.group_norm(t, 2), "a size written into the code: native_group_norm"),
         (lambda t: nn.functional.group_norm(t, 1), None),
     ],
-    ids=["softmax", "roll", "slice", "mean", "cumsum", "cat_constant", "literal_pad", "group_norm", "group_norm_of_one"],
+    ids=["softmax", "roll", "slice", "mean", "cumsum", "cat_constant", "literal_pad", "group_norm", "one_group_norm"],
 )
 def test_what_needs_every_channel_pins_them_and_says_why(operation, reason: str | None) -> None:
     network = analyze(Between(operation), X)
