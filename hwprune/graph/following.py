@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import numpy as np
@@ -21,13 +18,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from hwprune.graph.blame import line_of_user
 from hwprune.graph.hollow import hollow_result, on_meta
 from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
 from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running
 
-_LIBRARIES: Final = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
 _PRODUCTS: Final = frozenset(["addmm", "baddbmm", "bmm", "mm"])
 # Operators that lay values out anew or multiply matrices, which come and go with the strides.
@@ -173,7 +170,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             position += 1
         if name == "add" or (products and name in _INSTEAD_OF_PRODUCTS):
             return None
-        raise LostError(self.position, ops[min(position, len(ops) - 1)], name, _line_of_user(sys._getframe()))
+        raise LostError(self.position, ops[min(position, len(ops) - 1)], name, line_of_user(sys._getframe()))
 
     def finish(self, outputs: Sequence[Tensor]) -> None:
         """Compare the network's outputs."""
@@ -199,7 +196,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             self.adrift = True  # of the same name by chance; what it feeds will tell
             return result
         if wrong or strange or not as_expected:
-            self.mismatches.append(Mismatch(position, _wrong(wrong, args), _line_of_user(sys._getframe())))
+            self.mismatches.append(Mismatch(position, _wrong(wrong, args), line_of_user(sys._getframe())))
         if as_expected:
             return result
         like = next((x for x in (*leaves, *tree_flatten(args)[0]) if isinstance(x, Tensor)), torch.empty(0))
@@ -220,7 +217,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
     def _instead(self, position: int, x: Tensor, args: Any) -> Tensor:
         wrong = [literal for literal in self.literals(position) if literal.given(args) != literal.at(self.kept)]
-        self.mismatches.append(Mismatch(position, _wrong(wrong, args), _line_of_user(sys._getframe())))
+        self.mismatches.append(Mismatch(position, _wrong(wrong, args), line_of_user(sys._getframe())))
         return x.new_empty(self.sizes(self.dense.ops[position].outputs[0]))
 
 
@@ -299,28 +296,3 @@ def _plain(args: Any, kwargs: Any) -> list[Any]:
         elif isinstance(value, list | tuple):
             found += [x for x in value if isinstance(x, int | float)]
     return found
-
-
-def _line_of_user(frame: FrameType | None) -> str:
-    """The innermost line outside of torch and of this package."""
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_LIBRARIES) and not name.startswith("<"):
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "unknown line"
-
-
-def culprit(error: BaseException, model: nn.Module) -> tuple[str, str]:
-    """Path of the innermost module whose own method raised, and the line of the user's code."""
-    names = {id(module): name for name, module in model.named_modules()}
-    module, line, at = "", "unknown line", error.__traceback__
-    while at is not None:
-        owner = at.tb_frame.f_locals.get("self")
-        file = at.tb_frame.f_code.co_filename
-        if isinstance(owner, nn.Module) and id(owner) in names:
-            module = names[id(owner)]
-        if not file.startswith(_LIBRARIES):
-            line = f"{file}:{at.tb_lineno}"
-        at = at.tb_next
-    return module, line

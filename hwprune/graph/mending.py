@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwprune.errors import HardCodedSizeError
+from hwprune.graph.blame import culprit
 from hwprune.graph.flow import Flow
-from hwprune.graph.following import Mismatch, culprit
+from hwprune.graph.following import Mismatch
 from hwprune.graph.grouping import Grouping
 from hwprune.graph.labels import Dims, Labels
 from hwprune.graph.literals import Literal
@@ -24,6 +25,10 @@ from hwprune.modes import modules_of
 
 # Words in the names of attributes that hold widths; they are tried before others of the same value.
 _WIDTHS: Final = ("head", "dim", "chan", "width", "group", "feature", "plane", "embed", "split", "in_", "out_")
+# Operators whose results have as many rows as the values say.
+_BY_DATA: Final = frozenset(
+    ["index", "masked_select", "nms", "nonzero", "_unique2", "unique_consecutive", "unique_dim"]
+)
 _Key = tuple[int, int, int | None]
 
 
@@ -85,7 +90,8 @@ class Mending:
         for mismatch in mismatches:
             op = self.record.ops[mismatch.position]
             if op.module not in cured:
-                why = f"meets a size written into the code: {op}, {mismatch.line}"
+                meets = "a shape that depends on data" if op.name in _BY_DATA else "a size written into the code"
+                why = f"meets {meets}: {op}, {mismatch.line}"
                 self.pin(grouping, (mismatch.position,), op.module, why)
 
     def mend_or_pin(

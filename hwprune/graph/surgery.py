@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwprune.errors import HardCodedSizeError
+from hwprune.graph.blame import culprit
 from hwprune.graph.call import Rule
 from hwprune.graph.coupling import analyze
-from hwprune.graph.following import Follower, LostError, culprit, follow
+from hwprune.graph.following import Follower, LostError, follow
 from hwprune.graph.inputs import Inputs
 from hwprune.graph.narrowing import narrowed, rows, smaller
 from hwprune.graph.network import Network
