@@ -55,6 +55,17 @@ def run(entry: Entry, report: Report) -> None:
         report("checked", {"onnx": {"failed": reason(error), "agrees": False, **_dense_too(model, inputs, network)}})
 
 
+def run_times(entry: Entry, report: Report) -> None:
+    """Analysis and cut alone; for `zoo_times.py`."""
+    model, inputs = build(entry)
+    _warm_up()
+    report("built", {})
+    with measuring() as meter:
+        network = hwprune.analyze(model, inputs)
+        hwprune.cut(model, _half(network), network)
+    report("cut", {"wall_s": meter.wall_s, "cpu_s": meter.cpu_s, "peak_bytes": meter.peak_bytes})
+
+
 def _figures(meter: Meter, analysis_s: float) -> dict[str, Any]:
     return {
         "wall_s": meter.wall_s,
