@@ -207,7 +207,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(pictures: str, tmp_path: Pat
     run = tmp_path / "run"
     settings = ("--target", "macs:70%", "--normalisation", "memory", "--runtime", "pytorch", "--multiple", 16)
     process = tiny.start("prune", tiny.REFERENCE, "--data", pictures, *settings, "--epochs", 100_000, "--out", run)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not (run / "finetune.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
