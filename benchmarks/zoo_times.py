@@ -3,8 +3,8 @@
     python benchmarks/zoo_times.py [--only PATTERN ...]
 
 Which they can, `results/zoo.json` says (`zoo.py`). Every measurement is a process of its own on one thread, one tool
-right after the other; three rounds, one for networks that take Torch-Pruning more than three seconds. The figure is
-the median of wall times; processor time stands beside it, because neighbours on a shared machine do not touch it.
+right after the other; two rounds, one for networks that take Torch-Pruning more than a second. The figure is
+the mean of wall times; processor time stands beside it, because neighbours on a shared machine do not touch it.
 Results go to `results/zoo_times.json` and `results/zoo_times.md`. Keep the machine idle; a quarter of an hour.
 """
 
@@ -24,7 +24,7 @@ from zoo_networks import entries
 
 OURS = "zoo_hwprune:run_times"
 THEIRS = {False: "zoo_torch_pruning:run", True: "zoo_torch_pruning:run_by_hand"}
-ROUNDS, SLOW_S = 3, 3.0
+ROUNDS, SLOW_S = 2, 1.0
 
 
 def main() -> int:
