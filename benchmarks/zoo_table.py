@@ -32,16 +32,17 @@ HEADS = (
 )
 NOTES = """# The zoo
 
-Every network with random weights, on one thread, hwprune (analysis, then cut at half of every group) beside
-Torch-Pruning ("TP": dependency graph, pruner and one step that halves every layer), each in a process of its own.
-Times are compared by turns in `zoo_times.md`; here the two halves may have run at the same time, on a core each, beside
-other work. Imports, building and a first call on a tiny network are not timed. "peak" is memory above the
-level before. "free" is 1 - parameters left when every free group is cut to one channel / all parameters. "error" is
-the largest of three plans (half of every group, two random ones; one above 60 M parameters) beside its tolerance, in
-float64; every one of these checks would have failed had nothing been zeroed. "ONNX Runtime" is the largest relative
-difference from PyTorch, in float32, of the half network. TP counts as run when the forward works afterwards and the
-outputs keep their shapes; whether its outputs are right is not checked. "by hand": with `num_heads` of every attention layer and what else its
-examples set by hand; the better of the two attempts counts. Detectors and segmentation networks see 320 x 320 pixels.
+Every network with random weights, on one thread, hwprune (analysis, then cut at half of every group) beside Torch-
+Pruning ("TP": dependency graph, pruner and one step that halves every layer), each in a process of its own. Times are
+compared by turns in `zoo_times.md`; here the two halves may have run at the same time, on a core each, beside other
+work. Imports, building and a first call on a tiny network are not timed. "peak" is memory above the level before.
+"free" is 1 - parameters left when every free group is cut to one channel / all parameters. "error" is the largest of
+three plans (half of every group, two random ones; one above 60 M parameters) beside its tolerance, in float64; every
+one of these checks would have failed had nothing been zeroed. "ONNX Runtime" is the largest relative difference from
+PyTorch, in float32, of the half network. TP counts as run when the forward works afterwards and the outputs keep
+their shapes; whether its outputs are right is not checked. "by hand": with `num_heads` of every attention layer and
+what else its examples set by hand; the better of the two attempts counts. Detectors and segmentation networks see 320
+x 320 pixels.
 
 """
 

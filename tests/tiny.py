@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,11 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
 
 
+def heed_ctrl_c() -> None:
+    """For a child process: shells start what runs in their background deaf to Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     """``hwprune ARGUMENTS`` in a process of its own that finds this module, with one thread."""
     return subprocess.Popen(
@@ -59,4 +65,5 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         text=True,
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+        preexec_fn=heed_ctrl_c,  # nothing else runs in this process's threads between fork and exec
     )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hwprune.errors import EngineError
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.validation.engine import EngineReport, Ratio, build_engine, measure_ratio
+from tests.tiny import heed_ctrl_c
 from tests.validation.networks import two_convolutions
 
 CPU = RuntimeSpec("onnxruntime", "cpu")
@@ -131,6 +132,7 @@ def test_the_child_ends_with_its_parent(dense: Path, hanging: Path, child: str, 
         [sys.executable, "-c", BUILD, str(dense), f"{CHILDREN}.{child}"],
         env=environment,
         stderr=subprocess.DEVNULL,
+        preexec_fn=heed_ctrl_c,
     )
     try:
         pids = told(hanging, parent)
