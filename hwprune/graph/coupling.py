@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,12 +91,11 @@ def _analyzed(
     group_of = np.zeros(sum(group.width for group in groups), dtype=np.int64)
     for position, group in enumerate(groups):
         group_of[group.numbers] = position
-    layers, sizes = lower(record, grouping.dims, group_of, [group.name for group in groups], flow.offsets)
+    names = [group.name for group in groups]
     consumers, unwatched = _consumers(model, record, flow, grouping)
     return Network(
         groups=groups,
-        layers=layers,
-        parameter_dims=sizes,
+        lowering=partial(lower, record, grouping.dims, group_of, names, flow.offsets),
         consumers=consumers,
         unwatched=unwatched,
         attributes=probe.attributes(grouping),

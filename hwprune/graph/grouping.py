@@ -82,25 +82,25 @@ class Grouping:
         return {name: self.dims(value) for name, value in self.record.parameters.items()}
 
     def _places(self) -> _Places:
-        roots, keys, indices, dims = [], [], [], list[tuple[int, int]]()
+        dims, found = list[tuple[int, int]](), list[Labels]()
         for number in dict.fromkeys(value.number for value in self.record.parameters.values()):
             for dim, labels in enumerate(self.flow.labels[number]):
-                if labels is None:
-                    continue
-                here = self.roots[labels]
-                seen = np.flatnonzero(~self.hidden[here])
-                roots.append(here[seen])
-                keys.append(np.full(len(seen), len(dims)))
-                indices.append(seen)
-                dims.append((number, dim))
+                if labels is not None:
+                    dims.append((number, dim))
+                    found.append(labels)
         if not dims:
             none = np.zeros(0, dtype=np.int64)
             return _Places(none, none, none, ())
-        root = np.concatenate(roots)
-        first = np.full(len(self.number), len(root))
-        np.minimum.at(first, root, np.arange(len(root)))
+        sizes = np.array([len(labels) for labels in found])
+        root = self.roots[np.concatenate(found)]
+        keys = np.repeat(np.arange(len(dims)), sizes)
+        indices = np.arange(len(root)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        seen = ~self.hidden[root]
+        root, keys, indices = root[seen], keys[seen], indices[seen]
+        first = np.zeros(len(self.number), dtype=np.int64)
+        first[root[::-1]] = np.arange(len(root))[::-1]  # of several writes the last one stays: the first place
         order = np.argsort(first[root], kind="stable")  # stable: by parameter dimension, then index, inside a channel
-        return _Places(root[order], np.concatenate(keys)[order], np.concatenate(indices)[order], tuple(dims))
+        return _Places(root[order], keys[order], indices[order], tuple(dims))
 
     def _drafts(self) -> list[tuple[str | None, NDArray[np.int64], tuple[Slot, ...]]]:
         """Reason, coupled channels and slots of every group: those channels that touch the same parameter dimensions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -103,8 +103,7 @@ class Network:
 
     Attributes:
         groups: groups whose channels may go, in the order of the forward pass, then the pinned ones.
-        layers: every operator that costs time, in order.
-        parameter_dims: size of every parameter and buffer dimension as a function of the widths.
+        lowering: makes `layers` and `parameter_dims`, which a cut does not need.
         consumers: see `Consumer`; for importances that watch inputs.
         unwatched: calls that sum over prunable channels outside of a convolution or linear module, as text.
         attributes: integers of modules that follow from widths, found by a pass at other widths.
@@ -123,8 +122,7 @@ class Network:
     """
 
     groups: tuple[ChannelGroup, ...]
-    layers: tuple[NetworkLayer, ...]
-    parameter_dims: Mapping[str, tuple[WidthOf, ...]]
+    lowering: Callable[[], tuple[tuple[NetworkLayer, ...], dict[str, tuple[WidthOf, ...]]]] = field(repr=False)
     consumers: tuple[Consumer, ...]
     unwatched: tuple[str, ...]
     attributes: tuple[Attribute, ...]
@@ -140,6 +138,20 @@ class Network:
     choices: Choices
     model_reference: str
     groups_hash: str
+
+    @cached_property
+    def _lowered(self) -> tuple[tuple[NetworkLayer, ...], dict[str, tuple[WidthOf, ...]]]:
+        return self.lowering()
+
+    @property
+    def layers(self) -> tuple[NetworkLayer, ...]:
+        """Every operator that costs time, in order."""
+        return self._lowered[0]
+
+    @property
+    def parameter_dims(self) -> Mapping[str, tuple[WidthOf, ...]]:
+        """Size of every parameter and buffer dimension as a function of the widths."""
+        return self._lowered[1]
 
     @cached_property
     def channel_of(self) -> dict[str, Dims]:
