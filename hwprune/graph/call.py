@@ -43,7 +43,6 @@ class Call:
         offsets: whether a grouped convolution loses the same offset in every group, not whole groups.
         contracted: labels of weight dimensions that this call sums over (a convolution's input channels).
         inner: labels over which two activations are multiplied and summed (attention's head dimension).
-        pads: labels that padding adds, per side, for surgery.
         splits: see `Split`.
         united: labels that a grouped convolution united to go as whole groups, if offsets could have gone instead.
         direct: numbers of the values that are parameters, or views of them.
@@ -61,7 +60,6 @@ class Call:
     offsets: bool = False
     contracted: list[Labels] = field(default_factory=list)
     inner: list[Labels] = field(default_factory=list)
-    pads: list[tuple[Labels, Labels]] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
     united: Labels | None = None
     spans: str | None = None

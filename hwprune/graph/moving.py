@@ -53,9 +53,7 @@ def pad(call: Call) -> list[Dims]:
             dims[axis] = None
             continue
         front, back = call.book.fresh(before), call.book.fresh(after)
-        if call.op.module_type in PADDING_MODULES:
-            call.pads.append((front, back))
-        else:
+        if call.op.module_type not in PADDING_MODULES:
             call.pin(np.concatenate([front, back]), "is padding of a literal size; use a padding module to free it")
         dims[axis] = np.concatenate([front, labels, back])
     return [tuple(dims)]
