@@ -12,18 +12,10 @@ from torch import Tensor, nn
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Every module by its first path, as ``named_modules`` finds them, without its nested generators."""
-    found: dict[str, nn.Module] = {}
-    seen: set[int] = set()
-    waiting = [("", model)]
-    while waiting:
-        path, module = waiting.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        found[path] = module
-        before = f"{path}." if path else ""
-        waiting += [(before + name, child) for name, child in reversed(module._modules.items()) if child is not None]
-    return found
+    first: dict[int, tuple[str, nn.Module]] = {}
+    for path, module in _paths(model):
+        first.setdefault(id(module), (path, module))
+    return dict(first.values())
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

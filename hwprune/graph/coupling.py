@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -88,7 +87,7 @@ def _analyzed(
     probe = Probe(model, inputs, forward, record, flow)
     grouping = probe.run()
     groups = grouping.groups
-    group_of = np.zeros(sum(group.width for group in groups), dtype=np.int64)
+    group_of = np.zeros(grouping.count, dtype=np.int64)
     for position, group in enumerate(groups):
         group_of[group.numbers] = position
     names = [group.name for group in groups]
@@ -105,10 +104,7 @@ def _analyzed(
         rescaled=frozenset(probe.rescaled),
         offsets=probe.offsets,
         channels={number: grouping.dims(value) for number, value in _values(record).items()},
-        literals={
-            position: tuple(replace(literal, labels=grouping.numbers(literal.labels)) for literal in found)
-            for position, found in probe.literals.items()
-        },
+        literals={position: grouping.counted(found) for position, found in probe.literals.items()},
         inputs=inputs,
         forward=forward,
         choices=choices,
@@ -177,7 +173,7 @@ def _consumers(
     modules = modules_of(model)
     found: dict[str, Consumer] = {}
     elsewhere: list[tuple[str, Any]] = []
-    watched = np.zeros(sum(group.width for group in grouping.groups) + 1, dtype=bool)
+    watched = np.zeros(grouping.count + 1, dtype=bool)
     for op in record.ops:
         is_conv = RULES.get(op.name) is convolve
         if not is_conv and RULES.get(op.name) is not multiply_matrices:

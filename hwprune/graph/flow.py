@@ -14,7 +14,7 @@ from hwprune.graph.choices import Choices
 from hwprune.graph.indexing import RECURRENT, recurrent
 from hwprune.graph.labels import Book, Dims, Labels
 from hwprune.graph.rules import pin_all
-from hwprune.graph.trace import Trace
+from hwprune.graph.trace import Trace, Value
 
 OnUnknown = Literal["pin", "refuse"]
 
@@ -60,6 +60,10 @@ class Flow:
     splits: list[Split] = field(default_factory=list)
     united: dict[int, Labels] = field(default_factory=dict)
     spans: dict[int, str] = field(default_factory=dict)
+
+    def dims(self, value: Value) -> Dims:
+        """Labels of a value; none for one that met no rule."""
+        return self.labels.get(value.number) or (None,) * len(value.shape)
 
     def pinned(self) -> tuple[Labels, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
         """Coupled channel of every label, and per coupled channel whether it is pinned."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.graph.flow import Flow
 from hwprune.graph.labels import Dims, Labels
+from hwprune.graph.literals import Literal
 from hwprune.graph.network import ChannelGroup, Slot
 from hwprune.graph.trace import Trace, Value
 
@@ -69,8 +70,11 @@ class Grouping:
 
     def dims(self, value: Value) -> Dims:
         """`numbers` of every dimension of a value."""
-        found = self.flow.labels.get(value.number) or (None,) * len(value.shape)
-        return tuple(None if labels is None else self.numbers(labels) for labels in found)
+        return tuple(None if labels is None else self.numbers(labels) for labels in self.flow.dims(value))
+
+    def counted(self, literals: Iterable[Literal]) -> tuple[Literal, ...]:
+        """The same numbers in a call's arguments, that count coupled channels' numbers instead of labels."""
+        return tuple(replace(literal, labels=self.numbers(literal.labels)) for literal in literals)
 
     @property
     def count(self) -> int:

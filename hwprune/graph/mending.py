@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import gcd
 from typing import Any, Final
 
@@ -17,10 +17,10 @@ from hwprune.graph.blame import culprit
 from hwprune.graph.flow import Flow
 from hwprune.graph.following import Mismatch
 from hwprune.graph.grouping import Grouping
-from hwprune.graph.labels import Dims, Labels
+from hwprune.graph.labels import Labels
 from hwprune.graph.literals import Literal
 from hwprune.graph.narrowing import Attribute
-from hwprune.graph.trace import Op, Trace, Value
+from hwprune.graph.trace import Op, Trace
 from hwprune.modes import modules_of
 
 # Words in the names of attributes that hold widths; they are tried before others of the same value.
@@ -54,8 +54,7 @@ class Mending:
         self.model, self.record, self.flow, self.literals = model, record, flow, literals
         self.modules = modules_of(model)
         self.repairs: dict[tuple[str, str, int | None], _Place] = {}
-        self.exact: dict[_Key, Iterator[_Place]] = {}
-        self.factors: dict[_Key, Iterator[_Place]] = {}
+        self.candidates: dict[tuple[_Key, bool], Iterator[_Place]] = {}
         self.applied: dict[_Key, _Place] = {}
         self.tied: set[_Key] = set()
         self.raised: dict[str, int] = {}
@@ -71,7 +70,7 @@ class Mending:
                 if heads is not None:
                     self.repairs[name, "num_heads", None] = _Place(name, "num_heads", None, module.num_heads, heads)
             elif isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.affine and calls:
-                labels = (*self._dims(self.record.ops[calls[0]].inputs[0]), None, None)[1]
+                labels = (*self.flow.dims(self.record.ops[calls[0]].inputs[0]), None, None)[1]
                 if labels is not None and len(labels) == module.num_features:
                     count = Literal(0, None, module.num_features, labels)
                     place = _Place(name, "num_features", None, module.num_features, count)
@@ -123,9 +122,7 @@ class Mending:
     def _doubt(self, module: str) -> bool:
         """Take back the unlikely repairs of a module that raised; whether there were any."""
         doubtful = [
-            key
-            for key, place in self.applied.items()
-            if place.module == module and not any(word in place.name for word in _WIDTHS)
+            key for key, place in self.applied.items() if place.module == module and not _names_a_width(place.name)
         ]
         for key in doubtful:
             self._undo(key)
@@ -141,50 +138,35 @@ class Mending:
             if (literal.argument, literal.item) == (argument, item)
         ]
         cured: set[str] = set()
-        for step in (self._repair_whole, self._tie, self._repair_factor):
+        tie = partial(self._tie, grouping, stays)
+        for step in (partial(self._repair, whole=True), tie, partial(self._repair, whole=False)):
             here = set()
             for position, literal, given in wrong:
                 module = self.record.ops[position].module
-                if module not in cured and step(grouping, position, literal, given, stays):
+                if module not in cured and step(position, literal, given):
                     here.add(module)
             cured |= here
         return cured
 
-    def _repair_whole(
-        self, grouping: Grouping, position: int, literal: Literal, given: int | None, stays: NDArray[np.bool_]
-    ) -> bool:
-        """Try the next attribute that equals the number."""
+    def _repair(self, position: int, literal: Literal, given: int | None, *, whole: bool) -> bool:
+        """Try the next attribute that equals the number, or is a factor or a multiple of it."""
         key = (position, literal.argument, literal.item)
         if key not in self.applied and given not in (None, literal.dense):
             return False  # it follows some width already, only not this one
         self._undo(key)
-        op = self.record.ops[position]
-        return self._apply(key, self.exact.setdefault(key, self._places(op, literal, whole=True)))
-
-    def _repair_factor(
-        self, grouping: Grouping, position: int, literal: Literal, given: int | None, stays: NDArray[np.bool_]
-    ) -> bool:
-        """Try the next attribute that is a factor or a multiple of the number."""
-        key = (position, literal.argument, literal.item)
-        if key not in self.applied and given not in (None, literal.dense):
-            return False
-        self._undo(key)
-        op = self.record.ops[position]
-        return self._apply(key, self.factors.setdefault(key, self._places(op, literal, whole=False)))
-
-    def _undo(self, key: _Key) -> None:
-        if (last := self.applied.pop(key, None)) is not None and self.repairs.get(last.key) is last:
-            del self.repairs[last.key]
-
-    def _apply(self, key: _Key, candidates: Iterator[_Place]) -> bool:
-        for place in candidates:
+        places = self._places(self.record.ops[position], literal, whole=whole)
+        for place in self.candidates.setdefault((key, whole), places):
             if place.key not in self.repairs:
                 self.repairs[place.key] = self.applied[key] = place
                 return True
         return False
 
+    def _undo(self, key: _Key) -> None:
+        if (last := self.applied.pop(key, None)) is not None and self.repairs.get(last.key) is last:
+            del self.repairs[last.key]
+
     def _tie(
-        self, grouping: Grouping, position: int, literal: Literal, given: int | None, stays: NDArray[np.bool_]
+        self, grouping: Grouping, stays: NDArray[np.bool_], position: int, literal: Literal, given: int | None
     ) -> bool:
         """The code takes the number from another dimension of the same size: then the two share one fate."""
         key, size = (position, literal.argument, literal.item), len(literal.labels)
@@ -206,7 +188,7 @@ class Mending:
     def _tie_parts(self, op: Op, literal: Literal) -> bool:
         """The code slices at a share of the width (a half): then equal parts share one fate index by index."""
         axis = int(op.args[1]) if len(op.args) > 1 else 0
-        labels = self._dims(op.inputs[0])[axis]
+        labels = self.flow.dims(op.inputs[0])[axis]
         if labels is None or (part := gcd(len(labels), len(literal.labels))) == 1:
             return False
         parts = labels.reshape(-1, part)
@@ -224,7 +206,7 @@ class Mending:
                 small, large = sorted((abs(value), abs(literal.dense)))
                 if (value == literal.dense) if whole else (small > 1 and small != large and large % small == 0):
                     same_list = item is not None and item == literal.item and list(among) == given
-                    rank = (not same_list, not any(word in name for word in _WIDTHS), large // max(small, 1))
+                    rank = (not same_list, not _names_a_width(name), large // max(small, 1))
                     found.append((rank, _Place(path, name, item, value, literal)))
             yield from (place for _, place in sorted(found, key=lambda pair: pair[0]))
 
@@ -262,11 +244,12 @@ class Mending:
 
     def _labels(self, positions: Sequence[int]) -> list[Labels]:
         values = [v for i in positions for v in (*self.record.ops[i].inputs, *self.record.ops[i].outputs)]
-        found = {id(labels): labels for value in values for labels in self._dims(value) if labels is not None}
+        found = {id(labels): labels for value in values for labels in self.flow.dims(value) if labels is not None}
         return list(found.values())
 
-    def _dims(self, value: Value) -> Dims:
-        return self.flow.labels.get(value.number) or (None,) * len(value.shape)
+
+def _names_a_width(attribute: str) -> bool:
+    return any(word in attribute for word in _WIDTHS)
 
 
 def _integers(module: nn.Module) -> Iterator[tuple[str, int | None, int, Sequence[Any]]]:

@@ -7,8 +7,6 @@ compared with the dense one, until a pass goes through: see `Mending` for what i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -21,11 +19,10 @@ from hwprune.graph.flow import Flow
 from hwprune.graph.following import Follower, LostError, follow
 from hwprune.graph.grouping import Grouping
 from hwprune.graph.inputs import Inputs
-from hwprune.graph.labels import Dims
-from hwprune.graph.literals import Literal, literals
+from hwprune.graph.literals import literals
 from hwprune.graph.mending import Mending
 from hwprune.graph.narrowing import Attribute, hollow_state, narrow_state, repair
-from hwprune.graph.trace import Forward, Trace, Value
+from hwprune.graph.trace import Forward, Trace
 
 _MOST_PASSES: Final = 120
 _IF_ADAPTED: Final = 20  # passes; half of them or fewer are right by chance even at a handful of channels
@@ -47,15 +44,12 @@ class Probe:
         self.literals = {
             position: found
             for position, op in enumerate(record.ops)
-            if (found := literals(op, self._dims, offsets=position in flow.offsets))
+            if (found := literals(op, flow.dims, offsets=position in flow.offsets))
         }
         self.offsets = frozenset(record.ops[position].module for position in flow.offsets)
         self.rescaled: set[int] = set()
         self.adapted: set[int] = set()
         self.mending = Mending(model, record, flow, self.literals)
-
-    def _dims(self, value: Value) -> Dims:
-        return self.flow.labels.get(value.number) or (None,) * len(value.shape)
 
     def run(self) -> Grouping:
         """The groups whose channels may go, after every pass that was needed.
@@ -87,7 +81,8 @@ class Probe:
         return self.mending.attributes(grouping)
 
     def _passes(self, grouping: Grouping, stays: NDArray[np.bool_]) -> bool:
-        follower = Follower(self.record, grouping.dims, lambda at: self._counted(grouping, at), stays)
+        counted = {position: grouping.counted(found) for position, found in self.literals.items()}
+        follower = Follower(self.record, grouping.dims, lambda at: counted.get(at, ()), stays)
         narrow = hollow_state if self.record.method == "meta" else narrow_state
         state = narrow(self.model, grouping.channel_of(), stays)
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -112,10 +107,6 @@ class Probe:
         """Whether the code computes from a shape which part it takes: "the first half" is right now and then."""
         computed = self.adapted - {position for position, _, _ in self.mending.applied}
         return any(self.record.ops[position].name in _PARTS - {"split"} for position in computed)
-
-    def _counted(self, grouping: Grouping, position: int) -> Sequence[Literal]:
-        found = self.literals.get(position, ())
-        return [replace(literal, labels=grouping.numbers(literal.labels)) for literal in found]
 
 
 def _some(width: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -145,7 +136,7 @@ _KEPT: Final = ((_some, _some), (_few, _most), (_most, _few), (_front, _back), (
 
 def _subset(grouping: Grouping, rng: np.random.Generator, kind: int) -> NDArray[np.bool_]:
     """Some channels of every free group stay."""
-    stays = np.ones(sum(group.width for group in grouping.groups), dtype=bool)
+    stays = np.ones(grouping.count, dtype=bool)
     for position, group in enumerate(grouping.groups):
         if group.pinned is None:
             draw = _KEPT[kind][position % 2]
