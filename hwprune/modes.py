@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Every module by its first path, as ``named_modules`` finds them, without its nested generators."""
-    first: dict[int, tuple[str, nn.Module]] = {}
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
     for path, module in _paths(model):
-        first.setdefault(id(module), (path, module))
-    return dict(first.values())
+        if id(module) not in seen:
+            seen.add(id(module))
+            found[path] = module
+    return found
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -25,18 +28,25 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     for path, module in _paths(model):
         before = f"{path}." if path else ""
         for found, store in ((parameters, module._parameters), (buffers, module._buffers)):
-            found.update({before + name: tensor for name, tensor in store.items() if tensor is not None})
+            for name, tensor in store.items():
+                if tensor is not None:
+                    found[before + name] = tensor
     return {**parameters, **buffers}
 
 
-def _paths(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _paths(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every module by every one of its paths."""
+    found: list[tuple[str, nn.Module]] = []
     waiting = [("", model)]
     while waiting:
-        path, module = waiting.pop()
-        yield path, module
-        before = f"{path}." if path else ""
-        waiting += [(before + name, child) for name, child in reversed(module._modules.items()) if child is not None]
+        path, module = one = waiting.pop()
+        found.append(one)
+        if children := module._modules:
+            before = f"{path}." if path else ""
+            for name, child in reversed(children.items()):
+                if child is not None:
+                    waiting.append((before + name, child))
+    return found
 
 
 def first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:

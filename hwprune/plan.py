@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from operator import index
+from operator import index, lt
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from hwprune.errors import PlanError, listed
 from hwprune.files import write_atomically
@@ -113,8 +115,8 @@ class Plan:
                 effect="its channel numbers mean other channels here, so nothing was cut",
                 fix="pass the dense network that the plan was made for, analysed with the same options",
             )
-        for name in self.removed:
-            if groups[name].pinned is not None:
+        for name, kept in self.kept.items():
+            if len(kept) < self.widths[name] and groups[name].pinned is not None:
                 raise _pinned_group(groups[name])
 
     def _difference(self, groups: Mapping[str, Group]) -> str:
@@ -169,6 +171,8 @@ class Plan:
 
 def _as_indices(name: str, indices: Any) -> tuple[int, ...]:
     """Indices from a list, set, array or tensor, ascending; repeated ones stay to be refused."""
+    if isinstance(indices, np.ndarray) and indices.dtype.kind in "iu" and indices.ndim == 1:
+        return tuple(np.sort(indices).tolist())
     values = list(indices.tolist() if hasattr(indices, "tolist") else indices)
     if any(isinstance(value, bool) for value in values):
         raise PlanError(
@@ -188,6 +192,8 @@ def _check_indices(name: str, indices: tuple[int, ...], width: int) -> None:
             effect="the network would be cut in two",
             fix="keep at least one channel of every group",
         )
+    if indices[0] >= 0 and indices[-1] < width and all(map(lt, indices, indices[1:])):
+        return
     if outside := [i for i in indices if not 0 <= i < width]:
         raise PlanError(
             f"group {name!r} has no channel {listed(outside)}",

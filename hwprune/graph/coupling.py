@@ -120,6 +120,8 @@ def _values(record: Trace) -> dict[int, Value]:
 
 def _exclude(model: nn.Module, record: Trace, flow: Flow, patterns: Sequence[str]) -> None:
     """Pin what the matched modules (and all inside them) make; what they read may still be narrowed."""
+    if not patterns:
+        return
     modules = [name for name, _ in model.named_modules()]
     summed = set() if not flow.contracted else set(np.concatenate([x.ravel() for x in flow.contracted]).tolist())
     for pattern in patterns:

@@ -23,7 +23,7 @@ from hwprune.graph.hollow import hollow_result, on_meta
 from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
 from hwprune.graph.literals import LITERALS, Literal
-from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running
+from hwprune.graph.trace import Forward, Op, Trace, Value, makes_tensors, plain_name, running, tensors_of_result
 
 _ARITHMETIC: Final = frozenset(["add", "sub", "rsub", "mul", "div", "pow"])
 _PRODUCTS: Final = frozenset(["addmm", "baddbmm", "bmm", "mm"])
@@ -78,6 +78,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         adapted: positions of calls with a number that is right here, and another than in the dense pass.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch's wrapper, of use inside torch.compile alone, would cost more than the call
+
     def __init__(
         self,
         dense: Trace,
@@ -93,13 +97,17 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.names: dict[Any, str] = {}
         self.read = {value.number for op in dense.ops for value in op.inputs}
         self.read |= {value.number for value in dense.outputs}
+        self.hollow = dense.method == "meta"
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last pass."""
         self.mismatches: list[Mismatch] = []
         self.rescaled: set[int] = set()
         self.adapted: set[int] = set()
         self.position = 0
         self.adrift = False
         self.owed = False  # whether the last sum may have been another one than the dense pass's: of a bias
-        self.hollow = dense.method == "meta"
 
     def sizes(self, value: Value) -> tuple[int, ...]:
         """Shape that a value of the dense pass has to have now."""
@@ -126,10 +134,13 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if (before.name, name) == ("slice", "alias"):
             # Instead of a part of the channels all of them were taken: the slice's end did not follow the widths.
             return self._instead(position, args[0], ())
-        given = [(x, x.given(args)) for x in self.literals(position)]
-        wrong = [x for x, number in given if number not in (x.at(self.kept), -1, None)]
-        if any(number not in (x.dense, -1, None) for x, number in given):
-            self.adapted.add(position)
+        wrong: list[Literal] = []
+        for literal in self.literals(position):
+            number = literal.given(args)
+            if number not in (literal.at(self.kept), -1, None):
+                wrong.append(literal)
+            if number not in (literal.dense, -1, None):
+                self.adapted.add(position)
         strange = name not in _FOLLOWING and _plain(args, kwargs) != _plain(before.args, before.kwargs)
         if strange and name in _ARITHMETIC:
             self.rescaled.add(position)
@@ -182,15 +193,14 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def _compared(
         self, position: int, before: Op, result: Any, args: Any, wrong: Sequence[Literal], strange: bool
     ) -> Any:
-        if isinstance(result, Tensor) and len(before.outputs) == 1:
-            leaves, spec = [result], None
-        else:
-            leaves, spec = tree_flatten(result)
-        made = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
+        made = [tuple(leaf.shape) for leaf in tensors_of_result(result)]
         expected = [self.sizes(value) for value in before.outputs]
-        as_expected = len(made) == len(expected) and all(
-            mine == other or value.number not in self.read
-            for mine, other, value in zip(made, expected, before.outputs, strict=True)
+        as_expected = made == expected or (
+            len(made) == len(expected)
+            and all(
+                mine == other or value.number not in self.read
+                for mine, other, value in zip(made, expected, before.outputs, strict=True)
+            )
         )
         if not as_expected and not wrong and result is not None and before.name in _SOFT:
             self.adrift = True  # of the same name by chance; what it feeds will tell
@@ -199,9 +209,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             self.mismatches.append(Mismatch(position, _wrong(wrong, args), line_of_user(sys._getframe())))
         if as_expected:
             return result
+        leaves, spec = tree_flatten(result)
         like = next((x for x in (*leaves, *tree_flatten(args)[0]) if isinstance(x, Tensor)), torch.empty(0))
         instead = [like.new_empty(shape) for shape in expected]
-        if len(made) == len(expected) and spec is not None:
+        if len(made) == len(expected) and not isinstance(result, Tensor):
             supply = iter(instead)
             return tree_unflatten([next(supply) if isinstance(x, Tensor) else x for x in leaves], spec)
         return instead[0] if len(instead) == 1 and before.name not in _SEVERAL else instead
@@ -221,6 +232,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         return x.new_empty(self.sizes(self.dense.ops[position].outputs[0]))
 
 
+_NUMBERS: Final = (int, float)
+_LISTS: Final = (list, tuple)
 _RESHAPES: Final = frozenset([torch.Tensor.reshape, torch.reshape, torch.Tensor.unflatten, torch.unflatten])
 
 
@@ -250,7 +263,7 @@ def follow(
     inputs: Inputs,
     forward: Forward | None,
     follower: Follower,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], object] = lambda: None,
 ) -> None:
     """Run ``model`` with other tensors, on the kind of tensors that the dense pass ran on; it is left as it was.
 
@@ -260,6 +273,25 @@ def follow(
 
     What the model's code raises is passed on.
     """
+    run = partial(_follow, model, state, inputs, forward, follower, prepare)
+    if follower.dense.method == "meta":
+        try:
+            return run(guarded=False)
+        except RuntimeError:
+            follower.begin()  # once more, with an eye on what torch itself refuses
+    return run(guarded=True)
+
+
+def _follow(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    inputs: Inputs,
+    forward: Forward | None,
+    follower: Follower,
+    prepare: Callable[[], object],
+    *,
+    guarded: bool,
+) -> None:
     like = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
     method = follower.dense.method
     with ExitStack() as stack:
@@ -273,7 +305,8 @@ def follow(
         stack.enter_context(torch.no_grad())
         stack.enter_context(running(model, forward, tensors))
         prepare()
-        stack.enter_context(_Reshapes(follower))
+        if guarded:
+            stack.enter_context(_Reshapes(follower))
         stack.enter_context(follower)
         result = model(*args, **kwargs)
     follower.finish(tensors_in(result))
@@ -291,8 +324,8 @@ def _plain(args: Any, kwargs: Any) -> list[Any]:
     """The numbers among a call's arguments."""
     found: list[Any] = []
     for value in (*args, *(kwargs or {}).values()):
-        if isinstance(value, int | float):
+        if isinstance(value, _NUMBERS):
             found.append(value)
-        elif isinstance(value, list | tuple):
-            found += [x for x in value if isinstance(x, int | float)]
+        elif isinstance(value, _LISTS):
+            found += [x for x in value if isinstance(x, _NUMBERS)]
     return found

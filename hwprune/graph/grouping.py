@@ -17,19 +17,21 @@ from hwprune.graph.trace import Trace, Value
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Places:
-    """Where every coupled channel lies: one entry per index of a parameter dimension, sorted by coupled channel.
+    """Where every coupled channel lies: one entry per index of a class, sorted by coupled channel.
+
+    A class is all the dimensions of parameters that were united as a whole: a channel has one index in all of them.
 
     Attributes:
         roots: (entries,) the coupled channel.
-        keys: (entries,) position in ``dims`` of the parameter dimension.
-        indices: (entries,) index there.
-        dims: (parameter's value number, dimension).
+        keys: (entries,) position in ``dims`` of the class.
+        indices: (entries,) index in its dimensions.
+        dims: per class its dimensions: place in the order of all, parameter's value number, dimension.
     """
 
     roots: NDArray[np.int64]
     keys: NDArray[np.int64]
     indices: NDArray[np.int64]
-    dims: tuple[tuple[int, int], ...]
+    dims: tuple[list[tuple[int, int, int]], ...]
 
 
 class Grouping:
@@ -43,7 +45,8 @@ class Grouping:
     def __init__(self, record: Trace, flow: Flow) -> None:
         self.record, self.flow = record, flow
         book = flow.book
-        self.roots = book.roots()
+        self.firsts = book.firsts()
+        self.roots = book.roots(self.firsts)
         count = int(self.roots.max(initial=-1)) + 1
         self.hidden = np.zeros(count, dtype=bool)
         for labels in book.hidden:
@@ -60,17 +63,31 @@ class Grouping:
         self.number = np.full(count, -1, dtype=np.int64)
         self.groups = self._named(self._drafts())
         self._known: dict[int, tuple[Labels, Labels]] = {}
+        self._of_whole: dict[int, Labels] = {}
+        self._dims: dict[int, Dims] = {}
 
     def numbers(self, labels: Labels) -> Labels:
         """Number of the coupled channel at every label, -1 where it stays."""
         known = self._known.get(id(labels))  # most values share their labels with others; an id needs its array alive
         if known is None:
-            known = self._known[id(labels)] = (labels, self.number[self.roots[labels]])
+            if id(labels) in self.flow.book.made:  # and most dimensions are united as a whole
+                first = int(self.firsts[labels[0]])
+                numbers = self._of_whole.get(first)
+                if numbers is None:
+                    numbers = self._of_whole[first] = self.number[self.roots[labels]]
+            else:
+                numbers = self.number[self.roots[labels]]
+            known = self._known[id(labels)] = (labels, numbers)
         return known[1]
 
     def dims(self, value: Value) -> Dims:
         """`numbers` of every dimension of a value."""
-        return tuple(None if labels is None else self.numbers(labels) for labels in self.flow.dims(value))
+        known = self._dims.get(value.number)
+        if known is None:
+            dims = self.flow.dims(value)
+            known = tuple([None if labels is None else self.numbers(labels) for labels in dims])
+            self._dims[value.number] = known
+        return known
 
     def counted(self, literals: Iterable[Literal]) -> tuple[Literal, ...]:
         """The same numbers in a call's arguments, that count coupled channels' numbers instead of labels."""
@@ -86,25 +103,29 @@ class Grouping:
         return {name: self.dims(value) for name, value in self.record.parameters.items()}
 
     def _places(self) -> _Places:
-        dims, found = list[tuple[int, int]](), list[Labels]()
+        classes, found = dict[int, list[tuple[int, int, int]]](), list[Labels]()
+        place = 0
         for number in dict.fromkeys(value.number for value in self.record.parameters.values()):
             for dim, labels in enumerate(self.flow.labels[number]):
                 if labels is not None:
-                    dims.append((number, dim))
-                    found.append(labels)
-        if not dims:
+                    key = int(self.firsts[labels[0]])
+                    if key not in classes:
+                        found.append(labels)
+                    classes.setdefault(key, []).append((place, number, dim))
+                    place += 1
+        if not found:
             none = np.zeros(0, dtype=np.int64)
             return _Places(none, none, none, ())
         sizes = np.array([len(labels) for labels in found])
         root = self.roots[np.concatenate(found)]
-        keys = np.repeat(np.arange(len(dims)), sizes)
+        keys = np.repeat(np.arange(len(found)), sizes)
         indices = np.arange(len(root)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         seen = ~self.hidden[root]
         root, keys, indices = root[seen], keys[seen], indices[seen]
         first = np.zeros(len(self.number), dtype=np.int64)
         first[root[::-1]] = np.arange(len(root))[::-1]  # of several writes the last one stays: the first place
-        order = np.argsort(first[root], kind="stable")  # stable: by parameter dimension, then index, inside a channel
-        return _Places(root[order], keys[order], indices[order], tuple(dims))
+        order = np.argsort(first[root], kind="stable")  # stable: by class, then index, inside a channel
+        return _Places(root[order], keys[order], indices[order], tuple(classes.values()))
 
     def _drafts(self) -> list[tuple[str | None, NDArray[np.int64], tuple[Slot, ...]]]:
         """Reason, coupled channels and slots of every group: those channels that touch the same parameter dimensions
@@ -121,12 +142,15 @@ class Grouping:
             reason = None if why < 0 else self.reasons[why]
             if reason is None and len(members) == 1:
                 reason = "is a single coupled channel, and one must stay"
-            ends = [*np.flatnonzero(np.diff(keys)).tolist(), len(keys) - 1]  # of the run of each parameter dimension
-            slots = tuple(
-                self._slot(places.dims[keys[end]], indices[:, before + 1 : end + 1])
+            ends = [*np.flatnonzero(np.diff(keys)).tolist(), len(keys) - 1]  # of the run of each class
+            slots = sorted(
+                (place, number, dim, before + 1, end + 1)
                 for before, end in zip([-1, *ends], ends, strict=False)
+                for place, number, dim in places.dims[keys[end]]
             )
-            drafts.append((reason, places.roots[first], slots))
+            drafts.append(
+                (reason, places.roots[first], tuple(self._slot(n, d, indices[:, a:b]) for _, n, d, a, b in slots))
+            )
         drafts.sort(key=lambda draft: draft[0] is not None)  # free ones first, otherwise in forward order
         return drafts
 
@@ -136,8 +160,8 @@ class Grouping:
         """Positions in ``starts`` of the coupled channels of one group, groups in order of their first."""
         if not len(starts):
             return
-        # Two channels alike have the same sum of one random number per parameter dimension; by chance others have it
-        # once in 2^63 pairs, so the dimensions themselves need no comparison one by one.
+        # Two channels alike have the same sum of one random number per class; by chance others have it once in 2^63
+        # pairs, so the classes themselves need no comparison one by one.
         codes = np.random.default_rng(0).integers(0, 2**62, size=len(places.dims), dtype=np.int64)
         sums = np.add.reduceat(codes[places.keys], starts)
         columns = (self.reason[places.roots[starts]], lengths, sums)
@@ -149,8 +173,7 @@ class Grouping:
         kinds = np.split(order, np.flatnonzero(edges)[1:])
         yield from sorted(kinds, key=lambda members: int(members[0]))
 
-    def _slot(self, key: tuple[int, int], indices: NDArray[np.int64]) -> Slot:
-        number, dim = key
+    def _slot(self, number: int, dim: int, indices: NDArray[np.int64]) -> Slot:
         labels = self.flow.labels[number][dim]
         summed = labels is not None and bool(self.contracted[labels[indices[0, 0]]])
         return Slot(self._name_of[number], dim, indices, summed)

@@ -6,7 +6,7 @@ of a pass. Whatever is not plainly what it seems (other types, sizes that do not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,7 +21,18 @@ def on_meta(tensor: Tensor) -> Tensor:
 
 def _same(args: Any) -> Tensor | None:
     x: Tensor = args[0]
-    return on_meta(x) if x.is_floating_point() and _is_dense(x) else None
+    return _laid_out_like(x) if x.is_floating_point() else None
+
+
+def _laid_out_like(x: Tensor) -> Tensor | None:
+    """A dense tensor with its dimensions in the order of ``x``; None where that is not clear."""
+    if _is_dense(x):
+        return on_meta(x)
+    strides = [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
+    if 0 in strides or len(set(strides)) < len(strides) or 0 in x.shape:
+        return None
+    order = sorted(range(x.dim()), key=x.stride, reverse=True)
+    return torch.empty_permuted(x.shape, order, dtype=x.dtype, device="meta")
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -33,32 +44,50 @@ def _is_dense(x: Tensor) -> bool:
 
 
 def _both(args: Any) -> Tensor | None:
-    """Two floats of one type, of one shape or broadcast at equal rank, or a tensor and a plain number."""
+    """Two floats of one type, broadcast, or a tensor and a plain number."""
     x, y = args[0], args[1]
-    if not isinstance(x, Tensor) or not x.is_floating_point() or not _is_dense(x):
+    if not isinstance(x, Tensor) or not x.is_floating_point():
         return None
-    if isinstance(y, Tensor) and y.dtype == x.dtype and y.shape == x.shape and y.stride() == x.stride():
-        return on_meta(x)
     if not isinstance(y, Tensor):
-        return on_meta(x) if isinstance(y, float | int) else None
-    if y.dtype != x.dtype or not x.is_contiguous() or not y.is_contiguous() or x.dim() != y.dim():
+        return _laid_out_like(x) if isinstance(y, (float, int)) else None
+    if y.dtype != x.dtype:
         return None
-    if x.shape == y.shape:
-        return on_meta(x)
-    if any(a != b and a != 1 and b != 1 for a, b in zip(x.shape, y.shape, strict=True)):
+    rank = max(x.dim(), y.dim())
+    first, second = ((1,) * (rank - z.dim()) + tuple(z.shape) for z in (x, y))
+    if any(a != b and a != 1 and b != 1 for a, b in zip(first, second, strict=True)):
         return None
-    sizes = [b if a == 1 else a for a, b in zip(x.shape, y.shape, strict=True)]
-    return torch.empty(sizes, dtype=x.dtype, device="meta")
+    sizes = tuple([b if a == 1 else a for a, b in zip(first, second, strict=True)])
+    if sizes == x.shape:  # the first one's order of dimensions counts
+        return _laid_out_like(x)
+    if not x.is_contiguous() or not y.is_contiguous():
+        return None
+    return _empty(x, sizes)
+
+
+def _empty(like: Tensor, sizes: Sequence[int]) -> Tensor:
+    return torch.empty(sizes, dtype=like.dtype, device="meta")
 
 
 def _batch_norm(args: Any) -> Any:
-    if len(args) < 6 or args[5]:
+    if len(args) < 6:
         return None
-    x, per_channel = args[0], [tensor for tensor in args[1:5] if tensor is not None]
-    if x.dim() < 2 or any(tensor.shape != x.shape[1:2] for tensor in per_channel):
+    x: Tensor = args[0]
+    if x.dim() < 2 or any(tensor is not None and tensor.shape != x.shape[1:2] for tensor in args[1:5]):
         return None
-    none = torch.empty(0, dtype=x.dtype, device="meta")
-    return on_meta(x), none, none.clone()
+    if not _is_dense(x):
+        return None
+    statistics = x.shape[1:2] if args[5] else (0,)
+    return on_meta(x), _empty(x, statistics), _empty(x, statistics)
+
+
+def _group_norm(args: Any) -> Any:
+    x, weight, bias, batch, channels, space, groups = args[:7]
+    shapes = [tensor.shape for tensor in (weight, bias) if tensor is not None]
+    if any(tuple(shape) != (channels,) for shape in shapes) or x.numel() != batch * channels * space:
+        return None
+    if tuple(x.shape[:2]) != (batch, channels) or channels % groups or not x.is_contiguous():
+        return None
+    return on_meta(x), _empty(x, (batch, groups)), _empty(x, (batch, groups))
 
 
 def _convolution(args: Any) -> Tensor | None:
@@ -76,7 +105,7 @@ def _convolution(args: Any) -> Tensor | None:
     ]
     if min(sizes) < 1:
         return None
-    return torch.empty((x.shape[0], weight.shape[0], *sizes), dtype=x.dtype, device="meta")
+    return _empty(x, (x.shape[0], weight.shape[0], *sizes))
 
 
 def _cat(args: Any) -> Tensor | None:
@@ -85,11 +114,11 @@ def _cat(args: Any) -> Tensor | None:
     dim %= max(first.dim(), 1)
     for tensor in tensors:
         rest = [*tensor.shape[:dim], *tensor.shape[dim + 1 :]] != [*first.shape[:dim], *first.shape[dim + 1 :]]
-        if rest or tensor.dtype != first.dtype or not tensor.is_contiguous() or tensor.dim() < 2:
+        if rest or tensor.dtype != first.dtype or not tensor.is_contiguous() or 0 in tensor.shape or not tensor.dim():
             return None
     sizes = [*first.shape]
     sizes[dim] = sum(tensor.shape[dim] for tensor in tensors)
-    return torch.empty(sizes, dtype=first.dtype, device="meta")
+    return _empty(first, sizes)
 
 
 def _layer_norm(args: Any) -> Any:
@@ -98,10 +127,10 @@ def _layer_norm(args: Any) -> Any:
     shapes = [tensor.shape for tensor in (weight, bias) if tensor is not None]
     if list(x.shape[-count:]) != list(normalized) or any(list(s) != list(normalized) for s in shapes):
         return None
-    if not x.is_contiguous() or not x.is_floating_point():
+    if not x.is_floating_point():
         return None
     statistics = (*x.shape[:-count], *(1,) * count)
-    return on_meta(x), *(torch.empty(statistics, dtype=x.dtype, device="meta") for _ in range(2))
+    return _empty(x, x.shape), _empty(x, statistics), _empty(x, statistics)
 
 
 def _mean(args: Any) -> Tensor | None:
@@ -111,11 +140,24 @@ def _mean(args: Any) -> Tensor | None:
     gone = {axis % x.dim() for axis in args[1]}
     keep = len(args) > 2 and args[2]
     sizes = [1 if axis in gone else size for axis, size in enumerate(x.shape) if keep or axis not in gone]
-    return torch.empty(sizes, dtype=x.dtype, device="meta")
+    return _empty(x, sizes)
+
+
+def _norm(args: Any) -> Tensor | None:
+    """linalg_vector_norm: the tensor, its order, the dimensions, whether they stay."""
+    return _mean((args[0], *args[2:])) if len(args) > 2 else None
 
 
 def _softmax(args: Any) -> Tensor | None:
-    return None if args[2] else _same(args)
+    x = args[0]
+    return _empty(x, x.shape) if x.is_floating_point() and not any(args[2:]) else None
+
+
+def _resampled(args: Any) -> Tensor | None:
+    x, sizes = args[0], args[1]
+    if sizes is None or not x.is_contiguous() or min(sizes) < 1 or len(sizes) != x.dim() - 2:
+        return None
+    return _empty(x, (*x.shape[:2], *sizes))
 
 
 def _product(args: Any) -> Tensor | None:
@@ -123,7 +165,7 @@ def _product(args: Any) -> Tensor | None:
     a, b = args[0], args[1]
     if a.dim() != b.dim() or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2] or a.dtype != b.dtype:
         return None
-    return torch.empty((*a.shape[:-1], b.shape[-1]), dtype=a.dtype, device="meta")
+    return _empty(a, (*a.shape[:-1], b.shape[-1]))
 
 
 def _product_with_addend(args: Any) -> Tensor | None:
@@ -146,8 +188,11 @@ _SHAPES: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "convolution": _convolution,
         "cat": _cat,
         "native_layer_norm": _layer_norm,
-        "_softmax": _softmax,
+        "native_group_norm": _group_norm,
+        **dict.fromkeys(["_softmax", "_safe_softmax"], _softmax),
+        **dict.fromkeys(["upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d"], _resampled),
         "mean": _mean,
+        "linalg_vector_norm": _norm,
         **dict.fromkeys(["mm", "bmm"], _product),
         **dict.fromkeys(["addmm", "baddbmm"], _product_with_addend),
     }

@@ -46,7 +46,7 @@ class Literal:
             return None
         value = args[self.argument]
         if self.item is not None:
-            value = value[self.item] if isinstance(value, list | tuple) and self.item < len(value) else None
+            value = value[self.item] if isinstance(value, (list, tuple)) and self.item < len(value) else None
         return value if isinstance(value, int) else None
 
 

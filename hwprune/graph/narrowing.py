@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from hwprune.graph.labels import Dims
 from hwprune.modes import modules_of, tensors_of
@@ -44,13 +47,23 @@ class Attribute:
         return round(self.dense * int(kept.sum()) / len(self.counts))
 
 
-def rows(dims: Dims, stays: Kept) -> list[NDArray[np.int64] | None]:
-    """Per dimension the indices that stay, None where all do. ``dims`` hold coupled channels' numbers, -1 stays."""
-    found: list[NDArray[np.int64] | None] = []
-    for numbers in dims:
-        here = None if numbers is None else (numbers < 0) | stays[numbers]
-        found.append(None if here is None or bool(here.all()) else np.flatnonzero(here))
-    return found
+class Rows:
+    """Which indices of a dimension stay; most dimensions share their channels with others, and are asked once."""
+
+    def __init__(self, stays: Kept) -> None:
+        self.kept = np.append(stays, True)  # -1, a channel that always stays, finds the last
+        self.known: dict[int, tuple[NDArray[np.int64], NDArray[np.int64] | None]] = {}
+
+    def of(self, dims: Dims) -> list[NDArray[np.int64] | None]:
+        """Per dimension the indices that stay, None where all do. ``dims`` hold coupled channels' numbers, -1 stays."""
+        return [None if numbers is None else self._of_one(numbers) for numbers in dims]
+
+    def _of_one(self, numbers: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        known = self.known.get(id(numbers))  # an id needs its array alive
+        if known is None:
+            found = np.flatnonzero(self.kept[numbers])
+            known = self.known[id(numbers)] = (numbers, None if len(found) == len(numbers) else found)
+        return known[1]
 
 
 def narrowed(
@@ -66,56 +79,69 @@ def narrowed(
     stay tied. Grouped convolutions among ``offsets`` keep their number of groups, others keep what a group holds.
     """
     memo: dict[int, Any] = {}
-    tensors = tensors_of(model)
+    tensors, rows = tensors_of(model), Rows(stays)
     for name, tensor in tensors.items():
         if id(tensor) not in memo:  # an id is only unique while its tensor lives, which the dictionary sees to
-            made = smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
+            made = smaller(tensor.detach(), rows.of(channel_of.get(name, ())))
             parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(made, requires_grad=tensor.requires_grad) if parameter else made
     small: nn.Module = _copied(model, memo)
-    repair(small, _shapes(small), attributes, stays, offsets)
-    _repair_containers(model, small)
+    modules = repair(small, attributes, stays, offsets)
+    _repair_containers(model, modules)
     return small
 
 
 # What can be shared with a copy.
-_PLAIN: Final = (int, float, str, bool, type(None), torch.dtype, torch.device, type)
+_PLAIN: Final = frozenset([int, float, str, bool, type(None), torch.dtype, torch.device, type])
 _COPYING: Final = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+
+
+@lru_cache(maxsize=1024)
+def _is_copied_plainly(kind: Hashable) -> bool:
+    """Whether copy.deepcopy would do nothing else for this class of modules than to copy every attribute."""
+    ways = [(name, getattr(kind, name, None)) for name in _COPYING if hasattr(kind, name) or hasattr(nn.Module, name)]
+    return all(
+        way is getattr(nn.Module, name, None)
+        or (name == "__setstate__" and way.__module__.startswith("torch.nn.modules."))  # for states of older versions
+        for name, way in ways
+    )
 
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> Any:
     """copy.deepcopy, without the dozen empty dictionaries that it would look through in every module."""
     if id(module) in memo:
         return memo[id(module)]
-    if any(getattr(type(module), name, None) is not getattr(nn.Module, name, None) for name in _COPYING):
+    if not _is_copied_plainly(type(module)):
         return copy.deepcopy(module, memo)
     made = memo[id(module)] = type(module).__new__(type(module))
+    copied = vars(made)
     for name, value in vars(module).items():
-        if name == "_compiled_call_impl":  # of the dense module
-            continue
-        if isinstance(value, _PLAIN):
-            vars(made)[name] = value
+        kind = type(value)
+        if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
+            copied[name] = value
+        elif kind in (dict, OrderedDict, set) and not value:
+            copied[name] = kind()
         elif name == "_modules":
-            vars(made)[name] = {child: None if x is None else _copied(x, memo) for child, x in value.items()}
-        elif isinstance(value, dict | set) and not value:
-            vars(made)[name] = type(value)()
+            copied[name] = {child: None if x is None else _copied(x, memo) for child, x in value.items()}
         elif name in ("_parameters", "_buffers"):
-            vars(made)[name] = {own: x if x is None else memo[id(x)] for own, x in value.items()}
-        else:
-            vars(made)[name] = copy.deepcopy(value, memo)
+            copied[name] = {own: x if x is None else memo[id(x)] for own, x in value.items()}
+        elif name != "_compiled_call_impl":  # of the dense module
+            copied[name] = copy.deepcopy(value, memo)
+    copied.pop("_compiled_call_impl", None)
     return made
 
 
 def hollow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) -> dict[str, Tensor]:
     """Meta tensors of the narrowed shapes of every parameter and buffer, by name."""
-    return {name: _hollow(tensor, rows(channel_of.get(name, ()), stays)) for name, tensor in tensors_of(model).items()}
+    rows = Rows(stays)
+    return {name: _hollow(tensor, rows.of(channel_of.get(name, ()))) for name, tensor in tensors_of(model).items()}
 
 
 def narrow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) -> dict[str, Tensor]:
     """The narrowed parameters and buffers, by name."""
+    rows = Rows(stays)
     return {
-        name: smaller(tensor.detach(), rows(channel_of.get(name, ()), stays))
-        for name, tensor in tensors_of(model).items()
+        name: smaller(tensor.detach(), rows.of(channel_of.get(name, ()))) for name, tensor in tensors_of(model).items()
     }
 
 
@@ -137,41 +163,41 @@ def _hollow(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
     return torch.empty(sizes, dtype=tensor.dtype, device="meta")
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
-
-
-# Whose shape says a module's widths; a weight that is computed has the shape of what it is computed from.
-_SHAPES: Final = (
-    *("in_proj_weight", "weight", "parametrizations.weight.original", "parametrizations.weight.original1"),
-    "running_mean",
-)
+def _widths(module: nn.Module) -> tuple[int, ...] | None:
+    """The shape of the tensor that says a module's widths; a weight that is computed has that of what it is made of."""
+    parameters = module._parameters
+    if parametrize.is_parametrized(module, "weight"):
+        parameters = module.parametrizations.weight._parameters  # type: ignore[union-attr]
+    stores = ((parameters, ("in_proj_weight", "weight", "original", "original1")), (module._buffers, ("running_mean",)))
+    found = (store.get(name) for store, names in stores for name in names)
+    return next((tuple(tensor.shape) for tensor in found if tensor is not None), None)
 
 
 def repair(
     model: nn.Module,
-    shapes: Mapping[str, tuple[int, ...]],
     attributes: Iterable[Attribute],
     stays: Kept,
     offsets: Container[str],
-) -> None:
-    """Set the integer attributes of all modules: the usual ones by the shapes of their tensors, the found by widths."""
-    for name, module in modules_of(model).items():
-        before = f"{name}." if name else ""
-        known = (
-            "in_proj_weight",
-            "weight",
-            "parametrizations.weight.original",
-            "parametrizations.weight.original1",
-            "running_mean",
-        )
-        weight = next((shapes[before + part] for part in known if before + part in shapes), None)
-        if weight is not None:
+) -> dict[str, nn.Module]:
+    """Set the integer attributes of all modules: the usual ones by the shapes of their tensors, the found by widths.
+
+    They hold their narrowed tensors already, and are returned by name.
+    """
+    modules = modules_of(model)
+    for name, module in modules.items():
+        if isinstance(module, _REPAIRED) and (weight := _widths(module)) is not None:
             _repair_by_weight(module, weight, groups_stay=name in offsets)
-    _repair_attributes(model, attributes, stays)
-    for module in modules_of(model).values():
+    _repair_attributes(modules, attributes, stays)
+    for module in modules.values():
         if isinstance(module, nn.MultiheadAttention):
             module.head_dim = module.embed_dim // module.num_heads
+    return modules
+
+
+_REPAIRED: Final = (
+    *(_CONVS, nn.Linear, _NORMS, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.MultiheadAttention, nn.PReLU),
+    nn.Embedding,
+)
 
 
 def _repair_by_weight(module: Any, weight: tuple[int, ...], *, groups_stay: bool) -> None:
@@ -205,9 +231,9 @@ def _repair_convolution(module: nn.modules.conv._ConvNd, weight: tuple[int, ...]
     module.in_channels = weight[second] * (1 if module.transposed else module.groups)
 
 
-def _repair_containers(model: nn.Module, small: nn.Module) -> None:
+def _repair_containers(model: nn.Module, small: Mapping[str, nn.Module]) -> None:
     """A backbone or block that says its ``out_channels``, for others to read: those of its last convolution."""
-    for dense, module in zip(modules_of(model).values(), modules_of(small).values(), strict=True):
+    for dense, module in zip(modules_of(model).values(), small.values(), strict=True):
         if isinstance(dense, _CONVS) or not isinstance(vars(dense).get("out_channels"), int):
             continue
         pairs = zip(dense.modules(), module.modules(), strict=True)
@@ -217,9 +243,8 @@ def _repair_containers(model: nn.Module, small: nn.Module) -> None:
                 module.out_channels = convolution.out_channels
 
 
-def _repair_attributes(small: nn.Module, attributes: Iterable[Attribute], stays: Kept) -> None:
+def _repair_attributes(modules: Mapping[str, nn.Module], attributes: Iterable[Attribute], stays: Kept) -> None:
     """The attributes that the probe found, by what they count."""
-    modules = modules_of(small)
     for attribute in attributes:
         module, value = modules[attribute.module], attribute.at(stays)
         if attribute.item is None:

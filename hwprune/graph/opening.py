@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -14,6 +16,7 @@ from hwprune.models import detection
 from hwprune.modes import modules_of
 
 _CONVS = nn.modules.conv._ConvNd
+_WRAPPERS = (torch.jit.ScriptModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
@@ -25,9 +28,11 @@ def opened(model: nn.Module, forward: Forward | None) -> Forward | None:
     """
     _refuse_programs(model)
     for name, module in modules_of(model).items():
-        _refuse_wrappers(name, module)
-        _refuse_lazy(name, module)
-        _refuse_quantised(name, module)
+        if isinstance(module, _WRAPPERS) or "_orig_mod" in module._modules:
+            _refuse_wrappers(name, module)
+        tensors = [x for store in (module._parameters, module._buffers) for x in store.values() if x is not None]
+        _refuse_lazy(name, module, tensors)
+        _refuse_quantised(name, module, tensors)
         _refuse_weight_hooks(name, module)
     return forward or detection.forward_of(model)
 
@@ -94,8 +99,7 @@ def _refuse_wrappers(name: str, module: nn.Module) -> None:
         )
 
 
-def _refuse_lazy(name: str, module: nn.Module) -> None:
-    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+def _refuse_lazy(name: str, module: nn.Module, tensors: Sequence[Tensor]) -> None:
     if any(is_lazy(tensor) for tensor in tensors):
         raise ModelError(
             "a module has not got its sizes yet",
@@ -105,9 +109,8 @@ def _refuse_lazy(name: str, module: nn.Module) -> None:
         )
 
 
-def _refuse_quantised(name: str, module: nn.Module) -> None:
+def _refuse_quantised(name: str, module: nn.Module, tensors: Sequence[Tensor]) -> None:
     packages = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torchao.quantization")
-    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     subclassed = any(type(x).__module__.startswith("torchao") or x.is_quantized for x in tensors)
     if type(module).__module__.startswith(packages) or subclassed:
         raise ModelError(

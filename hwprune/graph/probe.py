@@ -85,23 +85,21 @@ class Probe:
         follower = Follower(self.record, grouping.dims, lambda at: counted.get(at, ()), stays)
         narrow = hollow_state if self.record.method == "meta" else narrow_state
         state = narrow(self.model, grouping.channel_of(), stays)
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         sizes = iter([follower.sizes(value) for value in self.record.inputs])
         inputs = Inputs(*self.inputs.mapped(lambda x: x[tuple(slice(n) for n in next(sizes))]))
-        prepare = partial(repair, self.model, shapes, self.attributes(grouping), stays, self.offsets)
-        found = follower.mismatches
+        prepare = partial(repair, self.model, self.attributes(grouping), stays, self.offsets)
         try:
             follow(self.model, state, inputs, self.forward, follower, prepare)
         except LostError as error:
-            self.mending.mend_or_pin(grouping, found, stays, (error.position,), str(error))
+            self.mending.mend_or_pin(grouping, follower.mismatches, stays, (error.position,), str(error))
             return False
         except Exception as error:  # the user's own code may raise anything at a width it does not expect
-            self.mending.mend_raised(grouping, found, stays, error)
+            self.mending.mend_raised(grouping, follower.mismatches, stays, error)
             return False
         self.rescaled |= follower.rescaled
         self.adapted |= follower.adapted
-        self.mending.mend(grouping, found, stays)
-        return not found
+        self.mending.mend(grouping, follower.mismatches, stays)
+        return not follower.mismatches
 
     def _parts_adapt(self) -> bool:
         """Whether the code computes from a shape which part it takes: "the first half" is right now and then."""

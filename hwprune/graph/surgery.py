@@ -15,7 +15,7 @@ from hwprune.graph.call import Rule
 from hwprune.graph.coupling import analyze
 from hwprune.graph.following import Follower, LostError, follow
 from hwprune.graph.inputs import Inputs
-from hwprune.graph.narrowing import narrowed, rows, smaller
+from hwprune.graph.narrowing import Rows, narrowed, smaller
 from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
 from hwprune.modes import tensors_of, uncollected
@@ -59,8 +59,8 @@ def cut(
 
 def cut_inputs(network: Network, stays: NDArray[np.bool_], inputs: Inputs) -> Inputs:
     """Inputs without the channels that went from them."""
-    values = iter(network.trace.inputs)
-    return Inputs(*inputs.mapped(lambda x: smaller(x, rows(network.dims(next(values)), stays))))
+    values, rows = iter(network.trace.inputs), Rows(stays)
+    return Inputs(*inputs.mapped(lambda x: smaller(x, rows.of(network.dims(next(values))))))
 
 
 def _check(small: nn.Module, network: Network, stays: NDArray[np.bool_]) -> None:

@@ -8,9 +8,8 @@ assignment form and nobody downstream has to know of in-place writes.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -83,6 +82,7 @@ class Trace:
     static: frozenset[int] = frozenset()
 
 
+_LISTS: Final = (list, tuple)
 Forward = Callable[..., Any]
 """What to run instead of a model's own forward: ``forward(model, *inputs)``. Detectors need one."""
 
@@ -93,6 +93,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
     module_types: Mapping[str, str]
     hollow: bool
     ops: list[Op] = field(default_factory=list)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch's wrapper, of use inside torch.compile alone, would cost more than the call
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -122,22 +126,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         if isinstance(tree, Tensor):
             found.append(value := self.value(tree))
             return value
-        if isinstance(tree, list | tuple):
+        if isinstance(tree, _LISTS):
             return type(tree)([self.values(leaf, found) for leaf in tree])
         return tree
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.makes_tensors(func):  # questions to a tensor (its device), answered in numbers
             return func(*args, **(kwargs or {}))
-        kwargs, found = kwargs or {}, list[Value]()
+        kwargs = kwargs or {}
+        found: list[Value] = []
         before = self.values(args, found), {key: self.values(value, found) for key, value in kwargs.items()}
         name, module = self.name(func), self.watching.innermost
         result = hollow_result(func, name, args) if self.hollow else None
         if result is None:
             result = func(*args, **kwargs)
         static = all(value.number in self.static for value in found)
-        made = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
-        outputs = tuple(self.assign(leaf, static=static) for leaf in made if isinstance(leaf, Tensor))
+        outputs = tuple([self.assign(leaf, static=static) for leaf in tensors_of_result(result)])
         self.ops.append(Op(name, module, self.module_types.get(module, ""), *before, tuple(found), outputs))
         return result
 
@@ -152,6 +156,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         return self.tensors[func]
 
 
+def tensors_of_result(result: Any) -> list[Tensor]:
+    """What an operator returned, flattened."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, _LISTS) and not any(isinstance(leaf, _LISTS) for leaf in result):
+        return [leaf for leaf in result if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+
+
 def makes_tensors(func: Any) -> bool:
     """Whether an operator returns tensors; others answer questions, such as a tensor's device."""
     return any("Tensor" in str(made.type) for made in func._schema.returns)
@@ -164,15 +177,19 @@ def plain_name(func: Any) -> str:
 
 
 class _AsWatched(TorchFunctionMode):
-    """Changes nothing. Some Python operators take another way under a mode, and later passes run under one."""
+    """Changes nothing. Some Python operators take another way under a mode, and later passes run under one; on meta
+    tensors they do not, and such a mode would cost a fifth of the pass."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
 
 
-# What nn.Module itself keeps in dictionaries: nothing is left there by a forward, but other tensors are put there.
-_OF_TORCH: Final = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
-_OF_TENSORS: Final = frozenset(["_parameters", "_buffers"])
+_STORES: Final = (dict, list, set)
+# What nn.Module itself keeps in dictionaries, where a forward leaves nothing, but for tensors.
+_OF_TORCH: Final = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, _STORES)) - {
+    "_parameters",
+    "_buffers",
+}
 
 
 @contextmanager
@@ -184,12 +201,12 @@ def running(model: nn.Module, forward: Forward | None, state: Mapping[str, Tenso
         state: tensors in the place of parameters and buffers, by name; those of one tensor share its first name's.
     """
     modules = modules_of(model)
-    before = [(module, dict(vars(module))) for module in modules.values()]
+    before = [(module, vars(module).copy()) for module in modules.values()]
     stores = [
-        (store, copy.copy(store))
+        (store, store.copy())
         for _, attributes in before
         for name, store in attributes.items()
-        if isinstance(store, dict | list | set) and (name not in _OF_TORCH or name in _OF_TENSORS)
+        if name not in _OF_TORCH and isinstance(store, _STORES)
     ]
     if any(module.training for module in modules.values()):
         model.eval()
@@ -214,11 +231,12 @@ def running(model: nn.Module, forward: Forward | None, state: Mapping[str, Tenso
 def _swap(modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
     instead: dict[int, Tensor] = {}
     for path, module in modules.items():
-        before = f"{path}." if path else ""
         for store in (module._parameters, module._buffers):
-            for name, tensor in store.items():
-                if tensor is not None and id(tensor) not in instead and before + name in state:
-                    instead[id(tensor)] = state[before + name]
+            if store:
+                before = f"{path}." if path else ""
+                for name, tensor in store.items():
+                    if tensor is not None and id(tensor) not in instead and before + name in state:
+                        instead[id(tensor)] = state[before + name]
     for module in modules.values():
         for store in (module._parameters, module._buffers):
             for name, tensor in store.items():
@@ -241,13 +259,13 @@ def _record(
         like = on_meta(like)
     args, kwargs = Inputs(*inputs.placed(like)).mapped(convert)
     given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    module_types = {name: type(module).__name__ for name, module in modules_of(model).items()}
     with torch.no_grad(), running(model, forward, converted), Watching(model) as watching:
+        module_types = {name: type(module).__name__ for name, module in watching.modules.items()}
         recorder = _Recorder(watching, module_types, method == "meta")
         parameters = {name: recorder.assign(tensor, static=True) for name, tensor in converted.items()}
         parameters = {name: parameters[first[name]] for name in state}
         start = tuple(recorder.assign(tensor, static=False) for tensor in given)
-        with _AsWatched(), recorder:
+        with nullcontext() if method == "meta" else _AsWatched(), recorder:
             result = model(*args, **kwargs)
         outputs = tuple(recorder.value(tensor) for tensor in tensors_in(result))
         if not outputs:

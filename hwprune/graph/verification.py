@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from hwprune.graph.inputs import Inputs, tensors_in
 from hwprune.graph.labels import Dims
-from hwprune.graph.narrowing import rows, smaller
+from hwprune.graph.narrowing import Rows, smaller
 from hwprune.graph.network import Network
 from hwprune.graph.rules import RULES
 from hwprune.graph.surgery import cut_inputs, kept_channels
@@ -187,7 +187,7 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
         left = iter([self.network.dims(value) for value in op.inputs])
 
         def narrow(x: Any) -> Any:
-            return smaller(x, rows(next(left), self.stays)) if isinstance(x, Tensor) else x
+            return smaller(x, Rows(self.stays).of(next(left))) if isinstance(x, Tensor) else x
 
         few, few_kwargs = tree_map(narrow, (list(args), kwargs or {}))
         kept = np.append(self.stays, True)  # -1, a channel that always stays, finds the last
@@ -205,7 +205,7 @@ class _Narrowing(_Counting):  # type: ignore[no-untyped-call]
 
 def _widened(x: Tensor, dims: Dims, stays: NDArray[np.bool_]) -> Tensor:
     """Zeros where channels are missing."""
-    for dim, (numbers, index) in enumerate(zip(dims, rows(dims, stays), strict=True)):
+    for dim, (numbers, index) in enumerate(zip(dims, Rows(stays).of(dims), strict=True)):
         if numbers is not None and index is not None:
             wide = x.new_zeros([len(numbers) if i == dim else size for i, size in enumerate(x.shape)])
             x = wide.index_copy(dim, torch.from_numpy(index).to(x.device), x)

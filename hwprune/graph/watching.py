@@ -19,7 +19,8 @@ class Watching:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.names = {id(module): name for name, module in modules_of(model).items()}
+        self.modules = modules_of(model)
+        self.names = {id(module): name for name, module in self.modules.items()}
         self.stack: list[str] = []
 
     @property

@@ -24,9 +24,7 @@ def write(path: Path, count: int = 40, *, size: tuple[int, ...] = (6, 5, 3), fir
 def numbers(batches: Batches, epoch: int = 0) -> list[int]:
     """Which images of `write` come, by their first pixel."""
     mean, std = 0.485, 0.229
-    return [
-        int(value) for x, _ in batches.epoch(epoch) for value in (x[:, 0, 0, 0] * std + mean).mul(255).round()
-    ]
+    return [int(value) for x, _ in batches.epoch(epoch) for value in (x[:, 0, 0, 0] * std + mean).mul(255).round()]
 
 
 def test_a_folder_keeps_training_and_test_apart(tmp_path: Path) -> None:
@@ -43,9 +41,7 @@ def test_a_folder_keeps_training_and_test_apart(tmp_path: Path) -> None:
 def test_one_file_is_split_into_disjoint_parts_by_the_seed(tmp_path: Path) -> None:
     write(tmp_path / "all.npz", 40)
 
-    held = [
-        set(numbers(load_data(f"npz:{tmp_path}/all.npz", seed=s, holdout=0.25).validation)) for s in (0, 0, 1)
-    ]
+    held = [set(numbers(load_data(f"npz:{tmp_path}/all.npz", seed=s, holdout=0.25).validation)) for s in (0, 0, 1)]
     trained = set(numbers(load_data(f"npz:{tmp_path}/all.npz", batch_size=5, holdout=0.25).calibration))
 
     assert held[0] == held[1] != held[2]
@@ -64,18 +60,12 @@ def test_keras_names_are_understood(tmp_path: Path) -> None:
 
 def test_order_and_augmentation_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
     write(tmp_path / "all.npz", 40)
-    first, second, other = (
-        load_data(f"npz:{tmp_path}/all.npz", batch_size=8, seed=s).train for s in (0, 0, 1)
-    )
+    first, second, other = (load_data(f"npz:{tmp_path}/all.npz", batch_size=8, seed=s).train for s in (0, 0, 1))
     list(first.epoch(0))
 
-    batches = [
-        list(part.epoch(number)) for part, number in ((first, 3), (second, 3), (second, 4), (other, 3))
-    ]
+    batches = [list(part.epoch(number)) for part, number in ((first, 3), (second, 3), (second, 4), (other, 3))]
 
-    same = [
-        all(torch.equal(a[0], b[0]) for a, b in zip(batches[0], part, strict=True)) for part in batches[1:]
-    ]
+    same = [all(torch.equal(a[0], b[0]) for a, b in zip(batches[0], part, strict=True)) for part in batches[1:]]
     assert same == [True, False, False]
 
 
@@ -124,9 +114,7 @@ GOOD, LABELS = np.zeros((4, 5, 5, 3), np.uint8), np.array([0, 1, 2, 3])
         ({"images": GOOD, "labels": LABELS - 1}, "label -1 is negative"),
     ],
 )
-def test_arrays_of_the_wrong_kind_are_refused(
-    tmp_path: Path, content: dict[str, np.ndarray], words: str
-) -> None:
+def test_arrays_of_the_wrong_kind_are_refused(tmp_path: Path, content: dict[str, np.ndarray], words: str) -> None:
     np.savez(tmp_path / "x.npz", **content)  # type: ignore[arg-type]
 
     with pytest.raises(DataError, match=words):

@@ -40,7 +40,9 @@ SHAPES = [
     Layer("conv", 6, 4, size=(9,), kernel=(3,), stride=(2,), padding=(1,), dilation=(1,), out_size=(5,)),
     Layer("conv", 6, 4, size=(4, 4, 4), kernel=(2, 2, 2), stride=(2, 2, 2), out_size=(2, 2, 2)),
     Layer("conv", 6, 4, size=(4, 4), kernel=(2, 2), stride=(2, 2), variant="transposed", out_size=(8, 8)),
-    Layer("conv", 6, 4, size=(4, 4), kernel=(3, 3), stride=(2, 2), padding=(1, 1), variant="transposed", out_size=(8, 8)),  # noqa: E501
+    Layer(
+        "conv", 6, 4, size=(4, 4), kernel=(3, 3), stride=(2, 2), padding=(1, 1), variant="transposed", out_size=(8, 8)
+    ),
     Layer("linear", 10, 7, batch=2, variant="bias"),
     Layer("linear", 10, 7, batch=2, size=(5,), out_size=(5,)),
     Layer("linear", 10, 7, batch=2, size=(5,), variant="bias", out_size=(5,)),

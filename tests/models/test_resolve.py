@@ -115,9 +115,7 @@ def test_a_factory_gets_the_number_of_classes_when_it_has_a_parameter_for_it(use
     assert load_model("users_nets_xyz:small", num_classes=9).out_features == 9
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("broken", "KeyError: 'lost'"), ("number", "int, not a network")]
-)
+@pytest.mark.parametrize(("name", "words"), [("broken", "KeyError: 'lost'"), ("number", "int, not a network")])
 def test_what_a_factory_does_wrong_is_said(users_folder: Path, name: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         load_model(f"users_nets_xyz:{name}")

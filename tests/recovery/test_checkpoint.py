@@ -98,9 +98,7 @@ def test_a_disk_that_cannot_be_written_keeps_the_old_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_said_and_the_old_file_survives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_said_and_the_old_file_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_safetensors(tmp_path / "w", {"a": torch.ones(2)}, {})
     before = (tmp_path / "w").read_bytes()
     opened = Path.open

@@ -6,9 +6,7 @@ import torch
 
 from hwprune.recovery.distillation import distillation_loss
 
-STUDENT, TEACHER = torch.randn(
-    2, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-).float()
+STUDENT, TEACHER = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
 
 
 def test_the_loss_is_the_sum_over_classes_written_out() -> None:

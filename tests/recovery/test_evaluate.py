@@ -25,9 +25,7 @@ def test_counts_are_those_of_the_slow_way() -> None:
         sorted(range(9), key=lambda c: -float(row[c])).index(int(label))
         for row, label in zip(logits, labels, strict=True)
     ]
-    loss = (
-        sum(-math.log(torch.softmax(row, 0)[label]) for row, label in zip(logits, labels, strict=True)) / 37
-    )
+    loss = sum(-math.log(torch.softmax(row, 0)[label]) for row, label in zip(logits, labels, strict=True)) / 37
 
     result = evaluate(nn.Identity(), batches(logits, labels, size=8))
 

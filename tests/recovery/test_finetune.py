@@ -72,9 +72,7 @@ def test_a_killed_training_repeats_one_epoch_at_most_and_ends_in_the_same_bits(
     with pytest.raises(Killed):
         finetune(killed, digits, recipe, checkpoint=tmp_path / "c", on_progress=kill)
     torch.manual_seed(99)
-    result = finetune(
-        fresh, digits, recipe, checkpoint=tmp_path / "c", on_progress=lambda p: steps.append(p.step)
-    )
+    result = finetune(fresh, digits, recipe, checkpoint=tmp_path / "c", on_progress=lambda p: steps.append(p.step))
 
     assert result.resumed_after == 1
     assert steps[0] == len(digits.train) + 1

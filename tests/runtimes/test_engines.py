@@ -75,9 +75,7 @@ def test_timing_gives_as_many_samples_as_asked_for(
 
 
 @per_runtime
-def test_layers_carry_the_names_of_modules(
-    runtime: Callable[[], Runtime], network: nn.Module, graph: bytes
-) -> None:
+def test_layers_carry_the_names_of_modules(runtime: Callable[[], Runtime], network: nn.Module, graph: bytes) -> None:
     layers = build(runtime(), network, graph).layers(repeats=2)
     names = " ".join(layer.name for layer in layers)
 
@@ -114,9 +112,7 @@ def test_what_is_no_onnx_model_is_refused(runtime: Callable[[], Runtime]) -> Non
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES[:3], ids=IDS[:3])
-def test_inputs_of_another_shape_are_refused(
-    runtime: Callable[[], Runtime], network: nn.Module, graph: bytes
-) -> None:
+def test_inputs_of_another_shape_are_refused(runtime: Callable[[], Runtime], network: nn.Module, graph: bytes) -> None:
     engine = build(runtime(), network, graph)
 
     with pytest.raises(EngineError):

@@ -32,9 +32,7 @@ def test_the_graph_computes_what_the_module_computes(network: nn.Module, exporte
     np.testing.assert_allclose(got[0], network(images()).detach().numpy(), rtol=1e-4)
 
 
-def test_every_parameter_and_buffer_that_is_used_stays_under_its_own_name(
-    network: nn.Module, exported: bytes
-) -> None:
+def test_every_parameter_and_buffer_that_is_used_stays_under_its_own_name(network: nn.Module, exported: bytes) -> None:
     graph = onnx.load_from_string(exported).graph
     names = {tensor.name for tensor in graph.initializer}
 

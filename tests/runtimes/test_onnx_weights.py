@@ -125,9 +125,7 @@ def test_weights_that_do_not_fit_together_are_refused() -> None:
 
 def _cut(conv: nn.Conv2d, kept: Tensor, dim: int) -> nn.Conv2d:
     weight = conv.weight.detach().index_select(dim, kept)
-    smaller = nn.Conv2d(
-        weight.shape[1], weight.shape[0], conv.kernel_size, conv.stride, conv.padding, bias=False
-    )
+    smaller = nn.Conv2d(weight.shape[1], weight.shape[0], conv.kernel_size, conv.stride, conv.padding, bias=False)
     smaller.weight = nn.Parameter(weight)
     return smaller.eval()
 
