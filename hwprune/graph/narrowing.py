@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -97,7 +97,7 @@ _COPYING: Final = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__"
 
 
 @lru_cache(maxsize=1024)
-def _is_copied_plainly(kind: Hashable) -> bool:
+def _is_copied_plainly(kind: type[nn.Module]) -> bool:
     """Whether copy.deepcopy would do nothing else for this class of modules than to copy every attribute."""
     ways = [(name, getattr(kind, name, None)) for name in _COPYING if hasattr(kind, name) or hasattr(nn.Module, name)]
     return all(
@@ -111,7 +111,7 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> Any:
     """copy.deepcopy, without the dozen empty dictionaries that it would look through in every module."""
     if id(module) in memo:
         return memo[id(module)]
-    if not _is_copied_plainly(type(module)):
+    if not _is_copied_plainly(type(module)):  # type: ignore[arg-type]  # mypy finds no hash in torch's modules
         return copy.deepcopy(module, memo)
     made = memo[id(module)] = type(module).__new__(type(module))
     copied = vars(made)
