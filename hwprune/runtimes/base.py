@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor, nn
+
+
+LayerKind = Literal["layer", "reformat", "copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,14 @@ class LayerTime:
     Attributes:
         name: as the runtime calls it (fused layers carry several names).
         median_ms: median over the profiled runs; the profiler's own overhead is in it.
+        kind: whether it computes something, brings a tensor into another layout, or only copies it.
+        nodes: names of the exported graph's nodes that it stands for; empty where the runtime does not tell.
     """
 
     name: str
     median_ms: float
+    kind: LayerKind = "layer"
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
