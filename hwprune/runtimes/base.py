@@ -14,7 +14,6 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-
 LayerKind = Literal["layer", "reformat", "copy"]
 
 
