@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the folder of those that ship with the package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import uuid
 from pathlib import Path
 
 from hwprune.errors import StorageError
+
+PROFILES = Path(__file__).parent / "profiles"  # what ships: measured tables and fitted mixtures; never written to
 
 
 def write_atomically(path: Path, content: bytes) -> None:
