@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -79,10 +80,10 @@ def narrowed(
     stay tied. Grouped convolutions among ``offsets`` keep their number of groups, others keep what a group holds.
     """
     memo: dict[int, Any] = {}
-    tensors, rows = tensors_of(model), Rows(stays)
-    for name, tensor in tensors.items():
+    tensors, rows, scratch = tensors_of(model), Rows(stays), Scratch()
+    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].numel()):  # the largest scratch at once
         if id(tensor) not in memo:  # an id is only unique while its tensor lives, which the dictionary sees to
-            made = smaller(tensor.detach(), rows.of(channel_of.get(name, ())))
+            made = smaller(tensor.detach(), rows.of(channel_of.get(name, ())), scratch)
             parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(made, requires_grad=tensor.requires_grad) if parameter else made
     small: nn.Module = _copied(model, memo)
@@ -145,12 +146,31 @@ def narrow_state(model: nn.Module, channel_of: Mapping[str, Dims], stays: Kept) 
     }
 
 
-def smaller(tensor: Tensor, index: list[NDArray[np.int64] | None]) -> Tensor:
+class Scratch:
+    """Memory for what lies between two steps, used again: freed pieces of all sizes would leave holes in the heap."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, tensor: Tensor, sizes: list[int]) -> Tensor:
+        """A tensor of these sizes that the next one writes over."""
+        key, count = (tensor.dtype, tensor.device), prod(sizes)
+        store = self.known.get(key)
+        if store is None or store.numel() < count:
+            store = self.known[key] = tensor.new_empty(count)
+        return store[:count].view(sizes)
+
+
+def smaller(tensor: Tensor, index: list[NDArray[np.int64] | None], scratch: Scratch | None = None) -> Tensor:
     """The kept rows of every dimension, as a tensor of its own in the same memory format."""
+    steps = [(dim, torch.from_numpy(kept).to(tensor.device)) for dim, kept in enumerate(index) if kept is not None]
     result = tensor
-    for dim, kept in enumerate(index):
-        if kept is not None:
-            result = result.index_select(dim, torch.from_numpy(kept).to(tensor.device))
+    for position, (dim, kept) in enumerate(steps):
+        if position == 0 and len(steps) == 2 and scratch is not None and tensor.is_contiguous():
+            sizes = [len(kept) if axis == dim else size for axis, size in enumerate(tensor.shape)]
+            result = torch.index_select(result, dim, kept, out=scratch.like(tensor, sizes))
+        else:
+            result = result.index_select(dim, kept)
     if result.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
         return result.clone(memory_format=torch.channels_last)
     return result.clone() if result is tensor else result
