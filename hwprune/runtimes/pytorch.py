@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import EngineMemory, LayerTime
+from hwprune.runtimes.pytorch_memory import cpu_peak_bytes
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 WARMUP_BEFORE_CAPTURE = 3  # as PyTorch's own guide to CUDA graphs says
@@ -150,8 +151,10 @@ class PyTorchEngine:
         return [LayerTime(name, float(np.median(values))) for name, values in clock.in_ms().items()]
 
     def memory(self) -> EngineMemory:
-        """On CUDA the caching allocator's peak over one run, less what lay there before. PyTorch does not tell
-        what a run takes on the CPU."""
+        """The allocator's peak over one run, less what lay there before: inputs and weights are not in it."""
+        if self._peak_bytes is None:
+            with self._runtime.settings():
+                self._peak_bytes = cpu_peak_bytes(self._open())
         return EngineMemory(self._peak_bytes, self._weight_bytes)
 
     def close(self) -> None:
