@@ -1,13 +1,15 @@
 """Greedy search: always the move that loses the least importance per cost saved, seeing past steps in the cost.
 
 A move takes one group to *any* narrower choice, so a saving that only appears sixteen channels on is seen at once.
-The saving counts every operator that the group touches: its producers' outputs and its consumers' inputs. When all
-budgets hold, whatever can be widened again within them is given back, the most important first.
+The saving counts every operator that the group touches: its producers' outputs and its consumers' inputs. Any number
+of budgets may be open, sums (latency, parameters) and peaks (memory); a move counts if it relieves one of them. When
+all hold, whatever can be widened again within them is given back, the most important first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from hwprune.search.problem import Group, Op, Problem, Solution
 
@@ -17,7 +19,12 @@ class _Move:
     group: Group
     position: int  # of the narrower choice
     score: float  # importance lost per cost saved; the least goes first
+    lost: float
     channels: int
+
+    @property
+    def rank(self) -> tuple[float, float, int, str]:
+        return self.score, self.lost, self.channels, self.group.name
 
 
 class _Search:
@@ -26,8 +33,8 @@ class _Search:
         self.position = {group.name: len(group.choices) - 1 for group in problem.groups}
         self.widths = {group.name: group.choices[-1] for group in problem.groups}
         self.price = self._touching(problem.price)
-        self.spending = [self._touching(budget.ops) for budget in problem.budgets]
-        self.spent = [budget.spent(self.widths) for budget in problem.budgets]
+        self.burdens = [self._touching(budget.burdens) for budget in problem.budgets]
+        self.spent = self._spent()
         # A move of one group changes the savings of every group that shares an operator with it.
         self.near = {group.name: {group.name} for group in problem.groups}
         for ops in (problem.price, *(budget.ops for budget in problem.budgets)):
@@ -44,6 +51,10 @@ class _Search:
                     found[name].append(op)
         return found
 
+    def _spent(self) -> list[float]:
+        # Summed anew after every move: differences would add up their roundings.
+        return [budget.spent(self.widths) for budget in self.problem.budgets]
+
     def change(self, ops: list[Op], group: Group, position: int) -> float:
         """What the cost of ``ops`` falls by when ``group`` goes to another choice (negative: it rises)."""
         before = sum(op.at(self.widths) for op in ops)
@@ -57,36 +68,36 @@ class _Search:
         return [i for i, budget in enumerate(self.problem.budgets) if self.spent[i] > budget.limit]
 
     def best(self, group: Group) -> _Move | None:
-        """The group's best move. A move that saves nothing of the price or of any open budget is none."""
+        """The group's best move; one that relieves no open budget is none.
+
+        A move that relieves one but saves nothing of the price comes after all that do.
+        """
         found: _Move | None = None
         now, short = self.position[group.name], self.short()
         for position in range(now):
+            if all(self.change(self.burdens[i][group.name], group, position) <= 0 for i in short):
+                continue
             channels = group.choices[now] - group.choices[position]
             saved = self.change(self.price[group.name], group, position) if self.problem.price else float(channels)
-            if saved <= 0 or all(self.change(self.spending[i][group.name], group, position) <= 0 for i in short):
-                continue
-            move = _Move(group, position, (group.loss[position] - group.loss[now]) / saved, channels)
-            if found is None or (move.score, move.channels) < (found.score, found.channels):
+            lost = group.loss[position] - group.loss[now]
+            move = _Move(group, position, lost / saved if saved > 0 else inf, lost, channels)
+            if found is None or move.rank < found.rank:
                 found = move
         return found
 
     def apply(self, group: Group, position: int) -> None:
-        for i, spending in enumerate(self.spending):
-            self.spent[i] -= self.change(spending[group.name], group, position)
         self.position[group.name] = position
         self.widths[group.name] = group.choices[position]
+        self.spent = self._spent()
 
     def narrow(self) -> None:
         """Moves until every budget holds or no move helps."""
         moves = {group.name: self.best(group) for group in self.problem.groups}
         open_budgets = self.short()
         while open_budgets:
-            move = min(
-                (move for move in moves.values() if move is not None),
-                key=lambda move: (move.score, move.channels, move.group.name),
-                default=None,
-            )
+            move = min((move for move in moves.values() if move is not None), key=lambda move: move.rank, default=None)
             if move is None:
+                self._narrow_all()
                 return
             self.apply(move.group, move.position)
             stale = set(self.near[move.group.name])
@@ -96,24 +107,39 @@ class _Search:
                 if group.name in stale:
                     moves[group.name] = self.best(group)
 
+    def _narrow_all(self) -> None:
+        """Every group at its narrowest, where no single group helps any more but all of them together do."""
+        narrowest = {group.name: group.choices[0] for group in self.problem.groups}
+        if all(budget.holds(narrowest) for budget in self.problem.budgets):
+            for group in self.problem.groups:
+                self.apply(group, 0)
+
     def give_back(self) -> None:
         """Widen again what fits, the largest importance first."""
+        barred: set[tuple[str, int]] = set()
         while True:
             options = []
             for group in self.problem.groups:
                 now = self.position[group.name]
                 for position in range(now + 1, len(group.choices)):
                     regained = group.loss[now] - group.loss[position]
-                    if regained > 0 and self.fits(group, position):
+                    known = (group.name, position) in barred
+                    if regained > 0 and not known and self.fits(group, position):
                         options.append((regained, group.name, group, position))
             if not options:
                 return
-            _, _, group, position = max(options, key=lambda option: option[:2])
+            _, name, group, position = max(options, key=lambda option: option[:2])
+            before = self.position[name]
             self.apply(group, position)
+            if self.short():  # by a rounding: `fits` counts differences
+                self.apply(group, before)
+                barred.add((name, position))
 
     def fits(self, group: Group, position: int) -> bool:
+        """Whether every budget, all of which hold now, still holds after the move."""
         return all(
-            self.spent[i] - self.change(self.spending[i][group.name], group, position) <= budget.limit
+            (0.0 if budget.peak else self.spent[i]) - self.change(self.burdens[i][group.name], group, position)
+            <= (0.0 if budget.peak else budget.limit)
             for i, budget in enumerate(self.problem.budgets)
         )
 
@@ -121,7 +147,8 @@ class _Search:
 def greedy(problem: Problem) -> Solution:
     """Widths that meet every budget of ``problem`` at a small loss of importance.
 
-    A solution that is not feasible says so and has the narrowest widths that the moves could reach.
+    Where costs grow with the widths, it meets them whenever any choice of widths does. A solution that is not
+    feasible says so and has the narrowest widths that the moves could reach.
     """
     search = _Search(problem)
     search.narrow()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 Widths = Mapping[str, int]
 
@@ -55,18 +56,45 @@ class Budget:
 
     Attributes:
         name: for messages ("latency").
-        ops: all that costs; their sum and ``fixed`` must not be above ``limit``.
+        ops: all that costs; ``fixed`` and their sum, or the largest of them, must not be above ``limit``.
         fixed: what is spent whatever the widths.
+        peak: whether the largest operator counts and not the sum: memory that each gives back to the next.
     """
 
     name: str
     ops: tuple[Op, ...]
     limit: float
     fixed: float = 0.0
+    peak: bool = False
 
     def spent(self, widths: Widths) -> float:
-        """The cost at ``widths``."""
-        return self.fixed + sum(op.at(widths) for op in self.ops)
+        """The cost at ``widths``.
+
+        >>> ops = tuple(Op((name,), lambda widths, name=name: 1.0 * widths[name]) for name in "ab")
+        >>> Budget("sum", ops, 9.0).spent({"a": 3, "b": 4}), Budget("peak", ops, 9.0, peak=True).spent({"a": 3, "b": 4})
+        (7.0, 4.0)
+        """
+        costs = [op.at(widths) for op in self.ops]
+        return self.fixed + (max(costs, default=0.0) if self.peak else sum(costs))
+
+    def holds(self, widths: Widths) -> bool:
+        """Whether the cost at ``widths`` is within the limit."""
+        return self.spent(widths) <= self.limit
+
+    @property
+    def burdens(self) -> tuple[Op, ...]:
+        """Operators whose sum any useful move lessens.
+
+        Of a peak: how far each operator is above the limit. Narrowing one of two equal peaks leaves the peak where it
+        was, yet it is a step towards the limit; and an operator below the limit is no burden at all.
+        """
+        if not self.peak:
+            return self.ops
+
+        def above(op: Op, widths: Widths) -> float:
+            return max(0.0, self.fixed + op.at(widths) - self.limit)
+
+        return tuple(Op(op.groups, partial(above, op)) for op in self.ops)
 
 
 @dataclass(frozen=True)
