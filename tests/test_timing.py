@@ -121,33 +121,43 @@ def test_interleaving_cancels_a_drift_that_plain_order_would_show_as_a_differenc
 Blocks = list[list[float]]
 
 
-def rebuilds(truth: float, *, count: int, blocks: int, seed: int) -> tuple[Blocks, Blocks]:
-    """Block medians of two engines whose true ratio is ``truth``; every rebuild is a little different."""
+def rebuilds(truth: float, *, count: int, blocks: int, seed: int, differ: float = 0.01) -> tuple[Blocks, Blocks]:
+    """Block medians of two engines whose true ratio is ``truth``; rebuilds differ by ``differ``."""
     rng = np.random.default_rng(seed)
     dense, pruned = [], []
     for _ in range(count):
         drift = 1 + 0.3 * rng.random(blocks)
-        build = math.exp(0.01 * rng.standard_normal())
+        build = math.exp(differ * rng.standard_normal())
         dense.append(list(drift * np.exp(0.02 * rng.standard_normal(blocks))))
         pruned.append(list(truth * build * drift * np.exp(0.02 * rng.standard_normal(blocks))))
     return dense, pruned
 
 
-def test_the_interval_covers_the_true_ratio_nearly_as_often_as_it_says() -> None:
+@pytest.mark.parametrize(("count", "differ"), [(3, 0.0), (3, 0.01), (3, 0.03), (5, 0.01), (10, 0.03)])
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says(count: int, differ: float) -> None:
     covered = 0
-    for seed in range(100):
-        found = compare(*rebuilds(0.8, count=5, blocks=10, seed=seed), resamples=400)
+    for seed in range(200):
+        found = compare(*rebuilds(0.8, count=count, blocks=10, seed=seed, differ=differ), resamples=100)
         covered += found.low <= 0.8 <= found.high
 
-    assert covered >= 88
+    assert covered >= 182, "95 % of 200 is 190; 182 is three standard errors below"
 
 
-def test_identical_engines_are_not_called_faster() -> None:
+@pytest.mark.parametrize("differ", [0.0, 0.03])
+def test_identical_engines_are_not_called_faster(differ: float) -> None:
     claims = 0
-    for seed in range(100):
-        claims += compare(*rebuilds(1.0, count=5, blocks=10, seed=seed), resamples=400).faster
+    for seed in range(200):
+        claims += compare(*rebuilds(1.0, count=3, blocks=10, seed=seed, differ=differ), resamples=100).faster
 
-    assert claims <= 6
+    assert claims <= 11, "2.5 % of 200 is 5; 11 is three standard errors above"
+
+
+def test_rebuilds_that_agree_by_chance_claim_no_more_than_their_blocks_can() -> None:
+    scattered = [0.9, 0.95, 1.0, 1.05, 1.1]
+    found = compare([[1.0] * 5] * 3, [scattered] * 3)
+
+    assert found.ratio == pytest.approx(1.0)
+    assert found.low < 0.95 and found.high > 1.05
 
 
 def test_a_real_gain_is_called_faster_and_a_loss_is_not() -> None:
