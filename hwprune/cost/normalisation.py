@@ -5,26 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
+from hwprune.cost.mixture import Correlated
 from hwprune.cost.work import macs, output_elements
 from hwprune.graph.layers import NetworkLayer, WidthOf
 from hwprune.graph.network import Network
 from hwprune.latency.predictor import Predictor
 from hwprune.search.problem import Op
 
-Normalisation = Literal["none", "flops", "params", "memory", "memory-measured", "latency"]
+Normalisation = Literal["none", "flops", "params", "memory", "memory-measured", "correlated", "latency"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 MEASURED: tuple[Normalisation, ...] = ("memory-measured", "latency")  # they need a table
 
 
+class LayerCost(Protocol):
+    """What a layer costs in ms: a `Predictor` over a latency table, or `Correlated` where there is none."""
+
+    @property
+    def constant_ms(self) -> float: ...
+    def cost(self, layer: NetworkLayer, widths: Mapping[str, int]) -> float: ...
+    def predict_ms(self, widths: Mapping[str, int]) -> float: ...
+
+
 def price(
-    network: Network, normalisation: Normalisation, *, parameters: frozenset[str], measured: Predictor | None
+    network: Network,
+    normalisation: Normalisation,
+    *,
+    parameters: frozenset[str],
+    measured: LayerCost | None,
+    correlated: Correlated | None = None,
 ) -> tuple[Op, ...]:
     """Operators whose summed cost importance is divided by; none for "none", where channels count alike.
 
     Raises:
-        ValueError: a measured normalisation without measurements.
+        ValueError: a measured normalisation without measurements, or "correlated" without a mixture.
     """
     if normalisation == "none":
         return ()
@@ -34,9 +49,17 @@ def price(
         return parameter_ops(network, parameters)
     if normalisation == "memory":
         return memory_ops(network)
+    if normalisation == "correlated":
+        if correlated is None:
+            raise ValueError("normalisation 'correlated' needs the device's mixture")
+        return latency_ops(network, correlated)
     if measured is None:
         raise ValueError(f"normalisation {normalisation!r} needs a measured table")
-    return latency_ops(network, measured) if normalisation == "latency" else measured_memory_ops(network, measured)
+    if normalisation == "latency":
+        return latency_ops(network, measured)
+    if not isinstance(measured, Predictor):
+        raise ValueError(f"normalisation {normalisation!r} needs a measured table, not a mixture")
+    return measured_memory_ops(network, measured)
 
 
 def _groups(*sizes: WidthOf) -> tuple[str, ...]:
@@ -69,8 +92,8 @@ def parameter_ops(network: Network, parameters: frozenset[str]) -> tuple[Op, ...
     return tuple(Op(_groups(*dims), partial(elements, dims)) for dims in counted)
 
 
-def latency_ops(network: Network, measured: Predictor) -> tuple[Op, ...]:
-    """Predictor latency in ms of every layer that has one of its own."""
+def latency_ops(network: Network, measured: LayerCost) -> tuple[Op, ...]:
+    """Cost in ms of every layer that has one of its own: predicted latency, or the mixture's."""
     return _per_layer([layer for layer in network.layers if not layer.fused], measured.cost)
 
 

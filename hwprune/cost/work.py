@@ -37,6 +37,17 @@ def output_elements(layer: Layer) -> int:
     return layer.batch * layer.c_out * prod(layer.out_size)
 
 
+def weight_elements(layer: Layer) -> int:
+    """Elements of the weight of a convolution or linear layer, without its bias; 0 for anything else.
+
+    >>> weight_elements(Layer("conv", 64, 128, kernel=(3, 3), group_width=16))
+    18432
+    """
+    if layer.kind not in ("conv", "linear"):
+        return 0
+    return layer.c_out * (layer.group_width or layer.c_in) * prod(layer.kernel)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Totals of a network at some widths, at the batch size that was analysed."""
