@@ -8,8 +8,9 @@ assignment form and nobody downstream has to know of in-place writes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -215,7 +216,8 @@ def running(model: nn.Module, forward: Forward | None, state: Mapping[str, Tenso
     if state is not None:
         _swap(modules, state)
     try:
-        yield
+        with _uncompiled():
+            yield
     finally:
         for module, attributes in before:
             vars(module).clear()
@@ -226,6 +228,14 @@ def running(model: nn.Module, forward: Forward | None, state: Mapping[str, Tenso
             else:
                 store.clear()
                 store.update(content)
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """What torch.compile made runs as it was written: a watched pass is not to be compiled, nor is the watcher."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and to load it takes a second
+        return nullcontext()
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _swap(modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:

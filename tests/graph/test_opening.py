@@ -77,6 +77,18 @@ def test_a_model_compiled_in_place_is_taken() -> None:
     assert small._compiled_call_impl is None
 
 
+def test_a_compiled_function_in_a_forward_runs_as_it_was_written() -> None:
+    @torch.compile
+    def doubled(x: Tensor) -> Tensor:
+        return 2 * x.relu()
+
+    class Doubling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return doubled(x)
+
+    cut_and_verified(nn.Sequential(nn.Conv2d(3, 8, 1), Doubling(), nn.Conv2d(8, 4, 1)), {"0": [0, 3]})
+
+
 def test_a_compiled_part_is_refused_by_its_name() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), torch.compile(nn.Conv2d(8, 4, 1)))
 
