@@ -9,6 +9,9 @@ ledger.parquet      every candidate: predicted, measured, engines
 candidates/         each one's plan, ONNX file and engines
 finetune.safetensors  the last finished epoch
 certificate.json    the paired test against the dense network
+certificate/        the same test with other runtimes or batch sizes
+explanation.json    where the time went, layer by layer; explanation/ with other runtimes or batch sizes
+batch-N/            both networks exported for another batch size
 log.txt             what happened when
 """
 
@@ -38,6 +41,10 @@ CONTENT = (
     "log.txt",
     "candidates/*",
     "engines",
+    "certificate",
+    "explanation.json",
+    "explanation",
+    "batch-[0-9]*",
 )
 
 

@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from hwprune.cli import show
-from hwprune.device import resolve
-from hwprune.errors import RunError
-from hwprune.loop.settings import Settings
-from hwprune.run import Run
-from hwprune.runtimes.select import spec_for
+from hwprune.cli.networks import asked_spec, file_for, finished, sources
 from hwprune.units import format_ms, format_percent
+from hwprune.validation.certify import Certificate
 from hwprune.validation.certify import certify as measure
 
 NOT_FASTER = 3  # exit code
@@ -23,35 +20,36 @@ def certify(
     run: Annotated[Path, typer.Argument(help="run directory of `hwprune prune`")],
     device: Annotated[str, typer.Option(help="default: the run's")] = "",
     runtime: Annotated[str | None, typer.Option(help="default: the run's")] = None,
+    precision: Annotated[str | None, typer.Option(help="default: the run's")] = None,
+    batch: Annotated[int, typer.Option(help="images at once; 0: the run's")] = 0,
     rebuilds: Annotated[int, typer.Option(help="of both engines, at least 3")] = 3,
     blocks: Annotated[int, typer.Option(help="timed by turns, per engine and rebuild")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Test a run's network against the dense one: rebuilt, timed by turns, with an interval. Exit 3: not faster."""
-    settings = Settings.from_json(Run.resume(run).settings)
-    files = [run / "dense.onnx", run / "model.onnx"]
-    for file in files:
-        if not file.exists():
-            raise RunError(f"{file} is not there: the run is not finished", fix=f"hwprune prune --resume {run}")
-    spec = spec_for(
-        resolve(device or settings.device),
-        runtime or settings.runtime,
-        precision=settings.precision,
-        threads=settings.threads,
-    )
+    opened, settings = finished(run)
+    spec = asked_spec(settings, device, runtime, precision)
+    images = batch or settings.batch
     with show.progress() as bars:
         bars.stage(f"certifying with {spec.name} on {spec.device}")
-        certificate = measure(files[0], files[1], spec, rebuilds=rebuilds, blocks=blocks, on_progress=bars.advance)
-    certificate.save(run / "certificate.json")
+        networks = sources(opened, settings, spec, images)
+        certificate = measure(*networks, spec, rebuilds=rebuilds, blocks=blocks, batch=images, on_progress=bars.advance)
+    file = file_for(opened, settings, spec, images, "certificate")
+    certificate.save(file)
     if as_json:
         show.as_json(certificate.as_dict())
     else:
-        rows = [
-            (name, format_ms(timing.median_ms), format_ms(timing.p95_ms), format_percent(timing.cv))
-            for name, timing in (("dense", certificate.dense), ("pruned", certificate.pruned))
-        ]
-        show.table("single runs", ("network", "median", "95th percentile", "spread (CV)"), rows)
-        show.prose(certificate.summary)
-        show.line(f"written to {run / 'certificate.json'}")
+        _told(certificate, file)
     if certificate.verdict != "faster":
         raise typer.Exit(NOT_FASTER)
+
+
+def _told(certificate: Certificate, file: Path) -> None:
+    rows = [
+        (name, format_ms(timing.median_ms), format_ms(timing.p95_ms), format_percent(timing.cv))
+        for name, timing in (("dense", certificate.dense), ("pruned", certificate.pruned))
+    ]
+    show.table("single runs", ("network", "median", "95th percentile", "spread (CV)"), rows)
+    show.prose(certificate.summary)
+    show.line(f"clocks: {certificate.clocks.note.removeprefix('clocks were ')}")
+    show.line(f"written to {file}")

@@ -13,7 +13,7 @@ from hwprune.files import write_atomically
 from hwprune.loop.job import Job
 from hwprune.plan import Plan
 from hwprune.runtimes.select import RuntimeSpec
-from hwprune.validation.certify import Certificate, certify
+from hwprune.validation.certify import Certificate, Source, certify
 from hwprune.validation.engine import EngineReport, build_engine, measure_ratio
 from hwprune.validation.ledger import Candidate, Ledger
 
@@ -72,10 +72,10 @@ def tried(
 def certificate_of(job: Job, file: Path, small: Callable[[], nn.Module]) -> Certificate:
     """The paired test of a cut network against the dense one: of its ONNX file where the runtime reads one."""
     subject = job.subject
-    if subject.runtime.reads_onnx:
-        return certify(subject.dense_onnx, file, subject.spec, on_progress=job.reporter.advance)
-    modules = (subject.model, subject.inputs), (small(), subject.inputs)
-    return certify(*modules, subject.spec, on_progress=job.reporter.advance)
+    networks: tuple[Source, Source] = (subject.dense_onnx, file)
+    if not subject.runtime.reads_onnx:
+        networks = (subject.model, subject.inputs), (small(), subject.inputs)
+    return certify(*networks, subject.spec, batch=job.settings.batch, on_progress=job.reporter.advance)
 
 
 def dense_candidate(job: Job) -> Candidate:

@@ -96,6 +96,20 @@ def test_certify_writes_a_certificate_and_tells_it(cli: Cli, finished: Path) -> 
     assert len(written.dense_blocks_ms) == 3
 
 
+def test_certify_with_another_runtime_and_batch_leaves_the_run_s_own_certificate(cli: Cli, finished: Path) -> None:
+    own = (finished / "certificate.json").read_bytes()
+    for options in (("--batch", 2), ("--runtime", "pytorch", "--batch", 2)):
+        outcome = cli("certify", finished, "--blocks", 3, "--json", *options)
+        assert outcome.code in (0, 3), outcome.err
+        assert outcome.document["batch"] == 2
+        assert outcome.document["clocks"] == {"note": "clocks were not watched: cpu is no GPU"}
+
+    assert (finished / "certificate.json").read_bytes() == own
+    found = sorted(path.name for path in (finished / "certificate").iterdir())
+    assert found == ["onnxruntime-cpu-fp32-batch2.json", "pytorch-cpu-fp32-batch2.json"]
+    assert sorted(path.name for path in (finished / "batch-2").iterdir()) == ["dense.onnx", "model.onnx"]
+
+
 def test_certify_needs_three_rebuilds_and_the_device(cli: Cli, finished: Path) -> None:
     refused(cli("certify", finished, "--rebuilds", 1), "too few", "ask for 3")
     refused(cli("certify", finished, "--device", "rtx9999"), "no device called")

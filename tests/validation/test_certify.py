@@ -15,6 +15,7 @@ from hwprune.errors import EngineError, RunError
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.timing import Comparison, Timing
 from hwprune.validation.certify import Certificate, certify
+from hwprune.validation.clocks import Clocks, State
 from tests.validation.networks import two_convolutions
 
 CPU = RuntimeSpec("onnxruntime", "cpu")
@@ -55,6 +56,7 @@ def test_a_clearly_smaller_network_is_faster(dense: Path, tmp_path: Path) -> Non
     assert certificate.pruned.median_ms < certificate.dense.median_ms
     assert len(certificate.dense_samples_ms) >= 4 * 20
     assert certificate.fingerprint["runtime"].startswith("onnxruntime")
+    assert certificate.clocks.note == "clocks were not watched: cpu is no GPU" and certificate.clocks.states == ()
 
 
 def test_modules_are_certified_with_a_runtime_that_reads_no_onnx() -> None:
@@ -97,6 +99,22 @@ def test_a_certificate_comes_back_from_its_file(tmp_path: Path) -> None:
     assert Certificate.load(tmp_path / "certificate.json") == FOUND
 
 
+def test_a_certificate_of_before_batch_and_clocks_is_read(tmp_path: Path) -> None:
+    old = {name: value for name, value in FOUND.as_dict().items() if name not in ("batch", "clocks")}
+    (tmp_path / "certificate.json").write_text(json.dumps(old))
+
+    assert Certificate.load(tmp_path / "certificate.json") == FOUND
+
+
+def test_clocks_and_batch_come_back_from_the_file(tmp_path: Path) -> None:
+    clocks = Clocks("the card ran at 1980 MHz", (State(1980, None, 350.5, 61, ("power cap",)),), remeasured=2)
+    certificate = replace(FOUND, batch=16, clocks=clocks)
+    certificate.save(tmp_path / "certificate.json")
+
+    assert Certificate.load(tmp_path / "certificate.json") == certificate
+    assert "on cpu at batch 16 over 3 rebuilds" in certificate.summary
+
+
 def test_the_file_says_verdict_and_statistics_to_other_readers(tmp_path: Path) -> None:
     FOUND.save(tmp_path / "certificate.json")
     told = json.loads((tmp_path / "certificate.json").read_text())
@@ -112,7 +130,7 @@ def test_the_file_says_verdict_and_statistics_to_other_readers(tmp_path: Path) -
         (Comparison(0.612, 0.601, 0.624), "faster", "Faster: the pruned network takes 61.2 %"),
         (Comparison(0.98, 0.95, 1.01), "not faster", "Not faster, as far as can be told: "),
         (Comparison(0.98, 0.95, 1.0), "not faster", "Not faster, as far as can be told: "),
-        (Comparison(1.2, 1.1, 1.3), "not faster", "Not faster but slower: the pruned network takes 120.0 %"),
+        (Comparison(1.2, 1.1, 1.3), "slower", "Not faster but slower: the pruned network takes 120.0 %"),
     ],
 )
 def test_the_summary_says_plainly_what_was_found(comparison: Comparison, verdict: str, start: str) -> None:
