@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from hwprune.cost.normalisation import MEASURED
+from hwprune.cost.normalisation import MEASURED, LayerCost
 from hwprune.cost.work import Work
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
 from hwprune.errors import EngineError
-from hwprune.latency.predictor import Predictor
 from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.finish import certified, recovered, written
@@ -26,6 +24,16 @@ from hwprune.loop.prediction import calibrated, measured_table
 from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
+from hwprune.loop.unmeasured import (
+    correlated_of,
+    has_stand_in,
+    kept_mixture,
+    remember,
+    required_mixture,
+    stands_in,
+    told,
+    user_folder,
+)
 from hwprune.plan import Plan
 from hwprune.recovery.evaluate import evaluate
 from hwprune.run import Run
@@ -47,6 +55,8 @@ class Result:
         candidates: every network that was tried, the dense one first and the delivered one last.
         certificate: the paired latency test; None where the device is not in this machine.
         directory: of the run.
+        unmeasured: "" where the device's latency was measured or came from a table; else, in words, what the target
+            is a share of instead, and that nothing was timed.
     """
 
     model: nn.Module
@@ -57,6 +67,7 @@ class Result:
     candidates: tuple[Candidate, ...]
     certificate: Certificate | None
     directory: Path
+    unmeasured: str = ""
 
 
 def prune(
@@ -100,8 +111,11 @@ def begun(subject: Subject, data: Data, table: Path, *, origin: Mapping[str, Any
     """A new run in the subject's folder; nothing is written there before all that can be checked is."""
     Run.check_free(subject.folder, force=force)
     subject.reporter.stage("checking the network, the data and the device")
-    check_all(subject, data, table)
+    instead = stands_in(subject, table, usual=table_path(subject.settings))
+    check_all(subject, data, None if instead else table)
     run = Run.create(subject.folder, subject.settings.as_json(), origin=origin, force=force)
+    if instead or subject.settings.normalisation == "correlated":
+        remember(run, required_mixture(subject.settings), instead_of_table=instead)
     return _all_of(Job(subject, data, run, table))
 
 
@@ -149,6 +163,7 @@ def _all_of(job: Job) -> Result:
         candidates=ledger_of(job).candidates,
         certificate=certificate,
         directory=run.path,
+        unmeasured=_unmeasured(job),
     )
     run.once("result", lambda: _summary(result))
     return result
@@ -161,26 +176,34 @@ def table_path(settings: Settings) -> Path:
     """
     device = resolve(settings.device)
     spec = spec_for(device, settings.runtime, precision=settings.precision, threads=settings.threads)
-    folder = os.environ.get("HWPRUNE_PROFILES")
-    home = Path(folder) if folder else Path.home() / ".cache" / "hwprune" / "profiles"
-    return home / f"{device.slug}-{spec.name}-{spec.open().precision}-{settings.threads}thread.parquet"
+    return user_folder() / f"{device.slug}-{spec.name}-{spec.open().precision}-{settings.threads}thread.parquet"
 
 
-def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, Predictor | None]:
+def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, LayerCost | None]:
     """The goal, and the predictor that the search needs; None once the search is done, or where it needs none.
 
     A target that is not below the dense latency is refused before anything else is measured. Where the device is not
-    here (``dense_ms`` is None), the table says what the dense network takes.
+    here (``dense_ms`` is None), the table says what the dense network takes, or the mixture that stands in for it.
     """
     subject, run = job.subject, job.run
     latency = Target.parse(job.settings.target).quantity == "latency"
     goal = goal_of(job, dense_ms) if dense_ms is not None or not latency else None
-    predictor = None
+    dense = "correlated dense cost" if has_stand_in(run) else "predicted dense latency"
+    predictor: LayerCost | None = None
     if "target" not in run.stages and (latency or job.settings.normalisation in MEASURED):
-        predictor = calibrated(job, measured_table(subject, job.table), dense_ms)
-        if goal is None:
-            run.keep("predicted dense latency", predictor.predict_ms(subject.network.widths))
-    return goal or goal_of(job, run.kept("predicted dense latency")), predictor
+        if has_stand_in(run):
+            predictor = correlated_of(job)
+        else:
+            predictor = calibrated(job, measured_table(subject, job.table), dense_ms)
+        if goal is None and predictor is not None:
+            run.keep(dense, predictor.predict_ms(subject.network.widths))
+    return goal or goal_of(job, run.kept(dense)), predictor
+
+
+def _unmeasured(job: Job) -> str:
+    """See `Result`."""
+    mixture = kept_mixture(job.run) if has_stand_in(job.run) else None
+    return "" if mixture is None else told(job.settings.device, mixture, str(Target.parse(job.settings.target)))
 
 
 def _summary(result: Result) -> dict[str, Any]:
@@ -189,6 +212,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "dense": asdict(result.dense),
         "pruned": asdict(result.pruned),
         "certificate": result.certificate.as_dict() if result.certificate else None,
+        "unmeasured": result.unmeasured,
         "engines": [
             {"candidate": c.id, "runtime": e.runtime, "device": e.device, "ok": e.ok, "size_bytes": e.size_bytes}
             for c in result.candidates

@@ -25,6 +25,8 @@ def show_result(result: Result, *, as_json: bool) -> None:
     )
     if result.certificate is not None:
         show.prose(result.certificate.summary)
+    elif result.unmeasured:
+        show.prose(result.unmeasured)
     else:
         show.prose("The device is not in this machine: engines were built, nothing was timed, no speed-up is claimed.")
     show.line(f"run directory: {result.directory}")
@@ -39,6 +41,7 @@ def as_document(result: Result) -> dict[str, Any]:
         "pruned": asdict(result.pruned),
         "widths": result.plan.kept_widths,
         "certificate": result.certificate.as_dict() if result.certificate else None,
+        "unmeasured": result.unmeasured,
         "candidates": [_candidate_document(c) for c in result.candidates],
     }
 

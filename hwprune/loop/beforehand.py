@@ -12,11 +12,15 @@ from hwprune.latency.profiler import open_table
 from hwprune.loop.milestones import amount_of, check_importance
 from hwprune.loop.prediction import stored_table
 from hwprune.loop.subject import Subject, check_multiples
+from hwprune.loop.unmeasured import required_mixture
 from hwprune.target import Target
 
 
-def check_all(subject: Subject, data: Data, table: Path) -> None:
+def check_all(subject: Subject, data: Data, table: Path | None) -> None:
     """Look at everything that the run will need; writes nothing.
+
+    Args:
+        table: None where a mixture stands in for it.
 
     Raises:
         DataError: network and data do not go together.
@@ -36,7 +40,9 @@ def check_all(subject: Subject, data: Data, table: Path) -> None:
     dense = subject.work()
     if target.quantity != "latency":
         target.ratio(float(amount_of(dense, target)))
-    if target.quantity == "latency" or settings.normalisation in MEASURED:
+    if settings.normalisation == "correlated":
+        required_mixture(settings)
+    if table is not None and (target.quantity == "latency" or settings.normalisation in MEASURED):
         if subject.runtime.can_time:
             open_table(subject.runtime, table, resolve(subject.spec.device))
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from hwprune.cost.normalisation import latency_ops, mac_ops, memory_ops, parameter_ops, price
+from hwprune.cost.normalisation import LayerCost, latency_ops, mac_ops, memory_ops, parameter_ops, price
 from hwprune.cost.work import Work
 from hwprune.errors import HwpruneError, TargetError
 from hwprune.files import write_atomically
@@ -20,9 +20,9 @@ from hwprune.importance.criterion import Criterion, Scores, cross_entropy
 from hwprune.importance.fisher import Fisher
 from hwprune.importance.magnitude import Magnitude
 from hwprune.importance.taylor import Taylor
-from hwprune.latency.predictor import Predictor
 from hwprune.loop.candidates import certificate_of, tried
 from hwprune.loop.job import Job
+from hwprune.loop.unmeasured import correlated_of, has_stand_in
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.search.greedy import greedy
@@ -47,12 +47,19 @@ class Goal:
         ratio: bound as a share of the dense network's.
         dense: what the dense network has, in the target's unit.
         measured: whether only a measured candidate can meet it.
+        correlated: whether its "latency" is the correlated cost, because nobody has measured the device.
     """
 
     target: Target
     ratio: float
     dense: float
     measured: bool
+    correlated: bool = False
+
+    @property
+    def bounded(self) -> str:
+        """What is bounded, for messages."""
+        return "correlated cost" if self.correlated else self.target.quantity
 
 
 def goal_of(job: Job, dense_ms: float | None) -> Goal:
@@ -67,7 +74,8 @@ def goal_of(job: Job, dense_ms: float | None) -> Goal:
         return Goal(target, target.ratio(dense), dense, False)
     if dense_ms is None:
         raise TargetError("a latency target needs the dense network's latency")
-    return Goal(target, target.ratio(dense_ms), dense_ms, job.subject.runtime.can_time)
+    measured, correlated = job.subject.runtime.can_time, has_stand_in(job.run)
+    return Goal(target, target.ratio(dense_ms), dense_ms, measured, correlated)
 
 
 def amount_of(work: Work, target: Target) -> int:
@@ -86,7 +94,7 @@ def milestones_of(goal: Goal, count: int) -> list[float]:
     return [goal.ratio ** (step / steps) for step in range(1, steps + 1)]
 
 
-def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> Plan:
+def search_down(job: Job, goal: Goal, predictor: LayerCost | None) -> Plan:
     """The plan that meets the goal, as measured where the device is here.
 
     Raises:
@@ -106,7 +114,7 @@ def search_down(job: Job, goal: Goal, predictor: Predictor | None) -> Plan:
 
 
 def _milestone(
-    job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, number: int, ratio: float, correction: int
+    job: Job, goal: Goal, predictor: LayerCost | None, plan: Plan, number: int, ratio: float, correction: int
 ) -> int:
     """One milestone on the way: its candidate is tried; returns the correction that it teaches."""
     scores = importance(job, plan, number)
@@ -116,7 +124,7 @@ def _milestone(
     return _correction(candidate, predicted, goal, correction)
 
 
-def _approach(job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, ratio: float, correction: int) -> str:
+def _approach(job: Job, goal: Goal, predictor: LayerCost | None, plan: Plan, ratio: float, correction: int) -> str:
     """Candidates at the last milestone until one is measured at or just under the target; the best one's name."""
     number = len(milestones_of(goal, job.settings.milestones))
     scores = importance(job, plan, number)
@@ -183,7 +191,9 @@ def _steps(ratio: float, predicted_ms: float | None, goal: Goal, fallback: int) 
 def _tell(job: Job, candidate: Candidate, goal: Goal) -> None:
     cost = job.subject.work(candidate.widths)
     parts = [f"{format_percent(cost.macs / job.subject.work().macs)} of the MACs"]
-    if goal.target.quantity == "latency" and candidate.predicted_ms is not None:
+    if goal.correlated and (correlated := correlated_of(job)) is not None:
+        parts.append(f"{goal.bounded} {format_percent(correlated.share(candidate.widths))}")
+    elif goal.target.quantity == "latency" and candidate.predicted_ms is not None:
         parts.append(f"latency predicted {format_percent(candidate.predicted_ms / goal.dense)}")
     elif goal.target.quantity != "latency":
         parts.append(f"{goal.target.quantity} {format_percent(amount_of(cost, goal.target) / goal.dense)}")
@@ -223,13 +233,17 @@ def recovered_statistics(job: Job, plan: Plan) -> nn.Module:
 
 
 def _search(
-    job: Job, goal: Goal, predictor: Predictor | None, plan: Plan, scores: Scores, ratio: float
+    job: Job, goal: Goal, predictor: LayerCost | None, plan: Plan, scores: Scores, ratio: float
 ) -> tuple[Plan, float | None]:
     """A narrower plan whose predicted cost is ``ratio`` of the dense one's, and its predicted latency in ms."""
     budget = _budget(job, goal, predictor, ratio)
     groups = tuple(_group(name, width, scores, job.subject.choices[name]) for name, width in plan.kept_widths.items())
     priced = price(
-        job.subject.network, job.settings.normalisation, parameters=job.subject.parameters, measured=predictor
+        job.subject.network,
+        job.settings.normalisation,
+        parameters=job.subject.parameters,
+        measured=predictor,
+        correlated=correlated_of(job),
     )
     solution = greedy(Problem(groups, (budget,), priced))
     if not solution.feasible:
@@ -240,10 +254,11 @@ def _search(
         best = np.argsort(-scores[name], kind="stable")[:width] if name in scores else np.arange(width)
         kept[name] = [before[i] for i in best]
     narrower = Plan.keeping(job.subject.network, kept)
-    return narrower, None if predictor is None else predictor.predict_ms(solution.widths)
+    # The correlated cost is no latency: the ledger's predicted milliseconds stay empty.
+    return narrower, None if predictor is None or goal.correlated else predictor.predict_ms(solution.widths)
 
 
-def _budget(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> Budget:
+def _budget(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> Budget:
     name, limit = goal.target.quantity, ratio * goal.dense
     if name == "latency":
         if predictor is None:
@@ -264,7 +279,7 @@ def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> G
     return Group(name, widths, tuple(float(lost[width - choice]) for choice in widths))
 
 
-def _check_reachable(job: Job, goal: Goal, predictor: Predictor | None, ratio: float) -> None:
+def _check_reachable(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> None:
     """Raises TargetError before anything is tried where even the narrowest widths cost too much."""
     budget = _budget(job, goal, predictor, ratio)
     least = budget.spent({name: choices[0] for name, choices in job.subject.choices.items()})
@@ -275,7 +290,7 @@ def _check_reachable(job: Job, goal: Goal, predictor: Predictor | None, ratio: f
 def _out_of_reach(goal: Goal, budget: Budget, reached: float) -> TargetError:
     return TargetError(
         f"the target {goal.target} is out of reach",
-        where=f"the best that can be reached: {format_percent(reached / goal.dense)} of the dense {budget.name}",
+        where=f"the best that can be reached: {format_percent(reached / goal.dense)} of the dense {goal.bounded}",
         effect="no network was written",
         fix="raise the target, or free channels with a smaller --min-width, fewer --exclude or a finer --multiple",
     )

@@ -42,7 +42,7 @@ def test_json_is_one_document_and_nothing_else(shared: Finished) -> None:
         (("--target", "macs:1G"), "not below what the dense network has"),
         (("--target", "params:10M"), "not below what the dense network has"),
         (("--device", "rtx9999"), "no device called 'rtx9999'"),
-        (("--device", "rtx3090", "--runtime", "tensorrt_rtx", "--normalisation", "latency"), "no latency table"),
+        (("--device", "rtx3080", "--runtime", "tensorrt_rtx", "--normalisation", "latency"), "no latency table"),
         (("--runtime", "tflite"), "no runtime 'tflite'"),
         (("--precision", "fp8"), "fp8"),
         (("--engine", "rtx9999"), "no device called 'rtx9999'"),
