@@ -111,9 +111,20 @@ def fingerprint_of(runtime: Runtime, device: Device | None = None) -> dict[str, 
     }
 
 
+def reference_engine(runtime: Runtime) -> Engine:
+    """The workload that every measurement with ``runtime`` is paired with; to be closed by the caller."""
+    return _engine(runtime, isolated.reference_onnx, isolated.reference_module)
+
+
 def is_noisy(entry: Entry) -> bool:
     """Whether a second measurement should settle an entry that scatters."""
     return entry.cv > NOISY_CV and len(entry.samples_ms) < SECOND_BLOCKS
+
+
+def _engine(
+    runtime: Runtime, onnx: Callable[[], bytes], module: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]
+) -> Engine:
+    return runtime.build_onnx(onnx()) if runtime.reads_onnx else runtime.build(*module())
 
 
 @dataclass
@@ -125,13 +136,13 @@ class _Bench:
     frames: dict[tuple[object, ...], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.reference = self._engine(isolated.reference_onnx, isolated.reference_module)
+        self.reference = reference_engine(self.runtime)
 
     def entry(self, layer: Layer, *, blocks: int, most_blocks: int) -> Entry:
         """The layer, measured."""
         context: Context = "framed" if self.runtime.reads_onnx and isolated.framed(layer) else "alone"
         frame_ratio = self._frame(layer) if context == "framed" else 0.0
-        engine = self._engine(lambda: isolated.layer_onnx(layer), lambda: isolated.layer_module(layer))
+        engine = _engine(self.runtime, lambda: isolated.layer_onnx(layer), lambda: isolated.layer_module(layer))
         with closing(engine):
             paired = self._paired(engine, blocks=blocks, most_blocks=most_blocks)
             memory = engine.memory()
@@ -160,9 +171,6 @@ class _Bench:
 
     def _paired(self, engine: Engine, *, blocks: int, most_blocks: int) -> Paired:
         return measure_paired(engine, self.reference, blocks=blocks, most_blocks=most_blocks, gate=GATE)
-
-    def _engine(self, onnx: Callable[[], bytes], module: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]) -> Engine:
-        return self.runtime.build_onnx(onnx()) if self.runtime.reads_onnx else self.runtime.build(*module())
 
 
 @dataclass

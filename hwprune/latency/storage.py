@@ -1,5 +1,7 @@
 """Latency tables on disk: Parquet, with schema number, fingerprint and held-out checks in the file's own metadata.
 
+A row is a layer measured alone, or a whole network (context "network") with its widths and its layers' times as maps.
+
 A file is replaced whole and atomically, under a lock that lies beside it; a writer that dies leaves the old one. Pages
 carry checksums, so a damaged file is refused and never half read.
 """
@@ -10,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +24,12 @@ from filelock import FileLock
 from hwprune.errors import ProfileError, StorageError
 from hwprune.latency.entry import CONTEXTS, Entry
 from hwprune.latency.held_out import HeldOut
+from hwprune.latency.sample import NetworkSample, Structure, layer_as_json, layer_from_json
 from hwprune.layer import KINDS, Layer
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+READ: Final = (1, 2)  # 1 had no whole networks
+NETWORK: Final = "network"  # the context of a whole network's row
 METADATA_KEY: Final = b"hwprune"
 LOCK_TIMEOUT_S: Final = 120
 
@@ -53,17 +58,31 @@ _ENTRY_COLUMNS: Final = {
     "workspace_bytes": pa.int64(),
     "measured_at": pa.string(),
 }
+_COUNTS: Final = pa.map_(pa.string(), pa.int32())
+_SAMPLE_COLUMNS: Final = {
+    "network": pa.string(),
+    "structure": pa.string(),
+    "widths": _COUNTS,
+    "layer_ms": pa.map_(pa.string(), pa.float64()),
+    "engine_layers": _COUNTS,
+    "build_s": pa.float64(),
+    "time_s": pa.float64(),
+    "profile_s": pa.float64(),
+}
+_SHARED_COLUMNS: Final = ("samples_ms", "reference_ms", "activation_bytes", "measured_at")  # of layers and networks
 # Derived, for people who open the file with pandas; not read back.
 _DERIVED_COLUMNS: Final = {"ratio": pa.float64(), "cv": pa.float64(), "ms": pa.float64()}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a table's file holds."""
+    """What a table's file holds; ``structures`` are the layers of every network among the samples."""
 
     fingerprint: Mapping[str, str]
     entries: Sequence[Entry]
     held_out: tuple[HeldOut, ...]
+    samples: tuple[NetworkSample, ...] = ()
+    structures: Mapping[str, Structure] = field(default_factory=dict)
 
 
 @contextmanager
@@ -122,18 +141,24 @@ def read(path: Path) -> Stored:
         about = json.loads((arrow.schema.metadata or {})[METADATA_KEY])
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _damaged(path, f"it is no table of hwprune's: {error}") from error
-    if about.get("schema") != SCHEMA:
+    if about.get("schema") not in READ:
         raise ProfileError(
-            f"the latency table has schema {about.get('schema')}, this version reads {SCHEMA}",
+            f"the latency table has schema {about.get('schema')}, this version reads {' and '.join(map(str, READ))}",
             where=path,
             effect="it was left as it is",
             fix="profile again into another file, or use the version of hwprune that wrote it",
         )
     try:
+        rows = arrow.to_pylist(maps_as_pydicts="strict")
         return Stored(
             fingerprint={str(key): str(value) for key, value in about["fingerprint"].items()},
-            entries=[_entry(row) for row in arrow.to_pylist()],
+            entries=[_entry(row) for row in rows if row["context"] != NETWORK],
             held_out=tuple(HeldOut.from_json(values) for values in about["held_out"]),
+            samples=tuple(_sample(row) for row in rows if row["context"] == NETWORK),
+            structures={
+                str(key): tuple(layer_from_json(values) for values in layers)
+                for key, layers in about.get("structures", {}).items()
+            },
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
@@ -154,16 +179,37 @@ def _as_arrow(stored: Stored, reference_ms: float) -> pa.Table:
         "fingerprint": dict(stored.fingerprint),
         "reference_ms": reference_ms,
         "held_out": [held.as_json() for held in stored.held_out],
+        "structures": {key: [layer_as_json(layer) for layer in layers] for key, layers in stored.structures.items()},
     }
-    columns = {**_LAYER_COLUMNS, **_ENTRY_COLUMNS, **_DERIVED_COLUMNS}
+    columns = {**_LAYER_COLUMNS, **_ENTRY_COLUMNS, **_SAMPLE_COLUMNS, **_DERIVED_COLUMNS}
     schema = pa.schema(list(columns.items()), metadata={METADATA_KEY: json.dumps(about)})
-    return pa.Table.from_pylist([_row(entry, reference_ms) for entry in stored.entries], schema=schema)
+    layers = [_row(entry, reference_ms) for entry in stored.entries]
+    networks = [_sample_row(sample, reference_ms) for sample in stored.samples]
+    return pa.Table.from_pylist([*layers, *networks], schema=schema)
 
 
 def _row(entry: Entry, reference_ms: float) -> dict[str, Any]:
     layer = {field.name: getattr(entry.layer, field.name) for field in fields(Layer)}
     measured = {name: getattr(entry, name) for name in _ENTRY_COLUMNS}
     return {**layer, **measured, "ratio": entry.ratio, "cv": entry.cv, "ms": entry.ratio * reference_ms}
+
+
+def _sample_row(sample: NetworkSample, reference_ms: float) -> dict[str, Any]:
+    measured = {name: getattr(sample, name) for name in (*_SHARED_COLUMNS, *_SAMPLE_COLUMNS)}
+    maps = {name: sorted(measured[name].items()) for name in ("widths", "layer_ms", "engine_layers")}
+    derived = {"ratio": sample.ratio, "cv": sample.paired.cv, "ms": sample.ratio * reference_ms}
+    return {**measured, **maps, **derived, "context": NETWORK}
+
+
+def _sample(row: Mapping[str, Any]) -> NetworkSample:
+    shared = {name: kind for name, kind in _ENTRY_COLUMNS.items() if name in _SHARED_COLUMNS}
+    sample = NetworkSample(**_plain(row, {**shared, **_SAMPLE_COLUMNS}))
+    times = (*sample.paired.samples_ms, *sample.paired.reference_ms)  # refuses samples without a reference each
+    if not all(isfinite(value) and value > 0 for value in times):
+        raise ValueError(f"samples of {sample.network} that are not positive")
+    if any(not isfinite(ms) or ms < 0 for ms in sample.layer_ms.values()) or min(sample.widths.values(), default=1) < 1:
+        raise ValueError(f"a sample of {sample.network} with impossible widths or times")
+    return sample
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

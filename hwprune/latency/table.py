@@ -22,6 +22,7 @@ from hwprune.latency import storage
 from hwprune.latency.entry import CONTEXTS, Context, later
 from hwprune.latency.entry import Entry as Entry
 from hwprune.latency.held_out import HeldOut
+from hwprune.latency.sample import NetworkSample, Structure, structure_of
 from hwprune.layer import Layer
 
 # What the numbers depend on. The device counts by its hardware: "cuda:0" and "rtx3090" may be the same card.
@@ -36,6 +37,8 @@ class LatencyTable:
         fingerprint: software and hardware that the numbers belong to.
         rows: by layer and context.
         held_out: predictions checked on whole networks.
+        samples: whole networks at sampled widths, with their layers' times in context, oldest first in each network.
+        structures: the layers of those networks, by their fingerprint.
         source: the file it came from, for messages.
     """
 
@@ -43,10 +46,13 @@ class LatencyTable:
     rows: Mapping[tuple[Layer, Context], Entry] = field(default_factory=dict)
     held_out: tuple[HeldOut, ...] = ()
     source: str = "a table that was not saved"
+    samples: tuple[NetworkSample, ...] = ()
+    structures: Mapping[str, Structure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fingerprint", MappingProxyType(dict(self.fingerprint)))
         object.__setattr__(self, "rows", MappingProxyType(dict(self.rows)))
+        object.__setattr__(self, "structures", MappingProxyType(dict(self.structures)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,10 +82,15 @@ class LatencyTable:
 
     @cached_property
     def reference_ms(self) -> float:
-        """Time of the reference workload: the median over all rows. Raises ProfileError for an empty table."""
-        if not self.rows:
+        """Time of the reference workload: the median over all rows, or samples where there are no rows.
+
+        Raises:
+            ProfileError: the table is empty.
+        """
+        measured = list(self.rows.values()) or self.samples
+        if not measured:
             raise ProfileError("the latency table is empty", where=self.source, fix=f"run `{self.command}`")
-        return float(np.median([entry.paired.reference_median_ms for entry in self.rows.values()]))
+        return float(np.median([one.paired.reference_median_ms for one in measured]))
 
     def nearest(self, layer: Layer, count: int) -> list[Entry]:
         """The entries of the same geometry whose widths are nearest in proportion, nearest first."""
@@ -102,14 +113,33 @@ class LatencyTable:
             rows[entry.row] = later(rows[entry.row], entry) if entry.row in rows else entry
         return replace(self, rows=rows)
 
+    def with_samples(self, samples: Iterable[NetworkSample], layers: Structure, groups_hash: str) -> LatencyTable:
+        """A table with these samples too, all of one network with these layers; equal ones count once."""
+        structure = structure_of(layers, groups_hash)
+        found = list(samples)
+        if strange := [sample for sample in found if sample.structure != structure]:
+            raise ValueError(f"a sample of {strange[0].network} is of other layers than were given")
+        return replace(
+            self, samples=_distinct([*self.samples, *found]), structures={**self.structures, structure: layers}
+        )
+
+    def samples_of(self, structure: str) -> tuple[NetworkSample, ...]:
+        """The samples of the network with this fingerprint (see `structure_of`), oldest first."""
+        return tuple(sample for sample in self.samples if sample.structure == structure)
+
     def merge(self, other: LatencyTable) -> LatencyTable:
-        """Both tables' rows and held-out networks; the order of merging makes no difference to them.
+        """Both tables' rows, samples and held-out networks; the order of merging makes no difference to them.
 
         Raises:
             ProfileError: the other table is of other hardware, runtime, version, precision or threads.
         """
         self.check_fingerprint(other.fingerprint, other.source)
-        return replace(self.add(other.rows.values()), held_out=_newest([*self.held_out, *other.held_out]))
+        return replace(
+            self.add(other.rows.values()),
+            held_out=_newest([*self.held_out, *other.held_out]),
+            samples=_distinct([*self.samples, *other.samples]),
+            structures={**self.structures, **other.structures},
+        )
 
     def with_held_out(self, held_out: HeldOut) -> LatencyTable:
         """A table that carries this check too; of two on one network the newer one counts."""
@@ -171,13 +201,15 @@ class LatencyTable:
             if path.exists():
                 merged = self._of(storage.read(path), path).merge(self)
             rows = [merged.rows[key] for key in sorted(merged.rows)]
-            reference_ms = merged.reference_ms if rows else 0.0
-            storage.write(path, storage.Stored(merged.fingerprint, rows, merged.held_out), reference_ms)
+            reference_ms = merged.reference_ms if rows or merged.samples else 0.0
+            stored = storage.Stored(merged.fingerprint, rows, merged.held_out, merged.samples, merged.structures)
+            storage.write(path, stored, reference_ms)
         return merged
 
     @classmethod
     def _of(cls, stored: storage.Stored, path: Path) -> LatencyTable:
-        return cls(stored.fingerprint, {entry.row: entry for entry in stored.entries}, stored.held_out, str(path))
+        rows = {entry.row: entry for entry in stored.entries}
+        return cls(stored.fingerprint, rows, stored.held_out, str(path), stored.samples, stored.structures)
 
 
 def _newest(held: Iterable[HeldOut]) -> tuple[HeldOut, ...]:
@@ -186,3 +218,9 @@ def _newest(held: Iterable[HeldOut]) -> tuple[HeldOut, ...]:
     for one in sorted(held, key=lambda one: (one.network, one.measured_at, repr(one))):
         found[one.network] = one
     return tuple(found.values())
+
+
+def _distinct(samples: Iterable[NetworkSample]) -> tuple[NetworkSample, ...]:
+    """Equal samples once, by network and age."""
+    found = {sample.key: sample for sample in samples}
+    return tuple(found[key] for key in sorted(found))

@@ -120,6 +120,7 @@ class OnnxRuntimeEngine:
         self._shapes = {v.name: _fixed_shape(v) for v in self._session.get_inputs()}
         self._dtypes = {v.name: _dtype(v) for v in self._session.get_inputs()}
         self._binding = self._bind()
+        self._memory: EngineMemory | None = None  # told by any profile
 
     @property
     def size_bytes(self) -> int:
@@ -163,7 +164,10 @@ class OnnxRuntimeEngine:
     def layers(self, *, repeats: int) -> list[LayerTime]:
         """Kernel times by ONNX Runtime's own profiler, from a second session that profiles."""
         self._open()
-        times, _ = profile(self._runtime.session, self._model, self.random_inputs(), repeats=repeats)
+        graph = load_header(self._model)
+        times, self._memory = profile(
+            self._runtime.session, self._model, self.random_inputs(), repeats=repeats, graph=graph
+        )
         return times
 
     def memory(self) -> EngineMemory:
@@ -173,8 +177,9 @@ class OnnxRuntimeEngine:
         returns. Activations are None in versions whose profiler does not report the arena.
         """
         self._open()
-        _, memory = profile(self._runtime.session, self._model, self.random_inputs(), repeats=1)
-        return memory
+        if self._memory is None:
+            _, self._memory = profile(self._runtime.session, self._model, self.random_inputs(), repeats=1)
+        return self._memory
 
     def close(self) -> None:
         """Drop the session and its memory."""
@@ -205,11 +210,11 @@ class OnnxRuntimeEngine:
         return binding
 
 
-def load_header(path: Path) -> Any:
+def load_header(model: bytes | Path) -> Any:
     """The graph without the weights that lie beside it."""
     import onnx
 
-    return onnx.load(path, load_external_data=False)
+    return load(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
 
 
 def _fixed_shape(value: Any) -> tuple[int, ...]:

@@ -9,21 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
+from scipy.stats import trim_mean
 
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import EngineMemory, LayerTime
+from hwprune.runtimes.onnxruntime_nodes import kind_of, nodes_of
 
 Open = Callable[..., Any]  # (model, profile_prefix=...) -> session
 SUFFIX = "_kernel_time"
 IN_USE, DELTA, WEIGHTS = "mem_bytes_requested_in_use", "mem_requested_in_use_delta", "parameter_size"
+TRIMMED = 0.25  # of the runs at either end: the mean of the rest resolves less than the clock's whole microseconds
+EVENTS_KEPT = 900_000  # ONNX Runtime writes no more than a million into one profile
 
 
 def profile(
-    open_session: Open, model: bytes | Path, inputs: Mapping[str, np.ndarray], *, repeats: int
+    open_session: Open,
+    model: bytes | Path,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    repeats: int,
+    graph: ModelProto | None = None,
 ) -> tuple[list[LayerTime], EngineMemory]:
     """Kernel times over ``repeats`` runs after a first one, and the memory of that first one.
 
-    Durations come in whole microseconds. The session is a fresh one, so the first run finds an empty arena.
+    Durations come in whole microseconds, so a kernel's time is the mean of its middle runs. The session is a fresh
+    one, so the first run finds an empty arena. ``graph`` is the model without need of its weights, to say which nodes
+    a kernel stands for; without it none are said.
     """
     with tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
         session = open_session(model, profile_prefix=str(Path(folder) / "profile"))
@@ -34,15 +46,25 @@ def profile(
     kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(SUFFIX)]
     count, rest = divmod(len(kernels), 1 + repeats)
     if rest:
-        raise EngineError("ONNX Runtime's profile has runs of unequal length", where=f"{len(kernels)} events")
+        raise EngineError(
+            "ONNX Runtime's profile has runs of unequal length",
+            where=f"{len(kernels)} events in {1 + repeats} runs",
+            fix="ask for fewer repeats" if len(events) > EVENTS_KEPT else "",
+        )
     runs = [kernels[run * count : (run + 1) * count] for run in range(1 + repeats)]
-    return _times(runs[1:]), _memory([event["args"] for event in runs[0]])
+    return _times(runs[1:], graph), _memory([event["args"] for event in runs[0]])
 
 
-def _times(runs: list[list[dict[str, Any]]]) -> list[LayerTime]:
+def _times(runs: list[list[dict[str, Any]]], graph: ModelProto | None) -> list[LayerTime]:
+    if not runs:
+        return []
+    names = [event["name"].removesuffix(SUFFIX) for event in runs[0]]
+    nodes = nodes_of(names, graph) if graph is not None else [()] * len(names)
+    durations = np.array([[event["dur"] for event in run] for run in runs], dtype=float)
+    means = trim_mean(durations, TRIMMED, axis=0) / 1000
     return [
-        LayerTime(same[0]["name"].removesuffix(SUFFIX), float(np.median([e["dur"] for e in same])) / 1000)
-        for same in zip(*runs, strict=True)
+        LayerTime(name, float(ms), kind_of(name), stands_for)
+        for name, ms, stands_for in zip(names, means, nodes, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import textwrap
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hwprune.errors import ProfileError
+from hwprune.latency import storage
 from hwprune.latency.table import LatencyTable
 from tests.latency.rows import CONV, FINGERPRINT, entry
 from tests.latency.strategies import tables
@@ -47,6 +50,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, table: LatencyTable) -> None:
     loaded = LatencyTable.load(path)
 
     assert (dict(loaded.rows), loaded.held_out) == (dict(table.rows), table.held_out)
+    assert (loaded.samples, dict(loaded.structures)) == (table.samples, dict(table.structures))
     assert loaded.fingerprint == table.fingerprint
     assert loaded.source == str(path)
 
@@ -59,7 +63,9 @@ def test_saving_onto_a_table_merges_with_it(tmp_path: Path, one: LatencyTable, o
     one.save(path)
     returned = other.save(path)
 
-    assert returned.rows == LatencyTable.load(path).rows == one.merge(other).rows
+    loaded = LatencyTable.load(path)
+    assert returned.rows == loaded.rows == one.merge(other).rows
+    assert returned.samples == loaded.samples == one.merge(other).samples
 
 
 def test_people_can_read_it_with_pandas(tmp_path: Path) -> None:
@@ -68,6 +74,26 @@ def test_people_can_read_it_with_pandas(tmp_path: Path) -> None:
 
     assert list(frame["ms"]) == [TABLE.ms(CONV.at(8, c_out)) for c_out in frame["c_out"]]
     assert list(frame["c_out"]) == sorted(frame["c_out"])
+
+
+def test_a_table_of_the_first_schema_which_had_no_networks_is_read_and_written_in_the_present_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.parquet"
+    TABLE.save(path)
+    arrow = pq.read_table(path)
+    about = json.loads(arrow.schema.metadata[storage.METADATA_KEY])
+    old = {**about, "schema": 1}
+    del old["structures"]
+    arrow = arrow.drop_columns([*storage._SAMPLE_COLUMNS]).replace_schema_metadata(
+        {storage.METADATA_KEY: json.dumps(old)}
+    )
+    pq.write_table(arrow, path, write_page_checksum=True)
+
+    loaded = LatencyTable.load(path)
+
+    assert (dict(loaded.rows), loaded.samples) == (dict(TABLE.rows), ())
+    assert dict(loaded.save(path).rows) == dict(LatencyTable.load(path).rows) == dict(TABLE.rows)
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
@@ -117,7 +143,7 @@ def test_a_foreign_schema_or_fingerprint_is_refused_and_never_overwritten(
     monkeypatch.setattr("hwprune.latency.storage.SCHEMA", 99)
     TABLE.save(path)
     monkeypatch.undo()
-    with pytest.raises(ProfileError, match="schema 99, this version reads 1"):
+    with pytest.raises(ProfileError, match="schema 99, this version reads 1 and 2"):
         LatencyTable.load(path)
     path.unlink()
     LatencyTable({**FINGERPRINT, "cpu": "another"}).add([entry(CONV, 1.0)]).save(path)

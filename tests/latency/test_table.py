@@ -21,8 +21,8 @@ def table_of(*widths: tuple[int, int]) -> LatencyTable:
 
 
 def same(one: LatencyTable, other: LatencyTable) -> bool:
-    """Whether two tables hold the same rows and checks."""
-    return one.rows == other.rows and one.held_out == other.held_out
+    """Whether two tables hold the same rows, samples and checks."""
+    return (one.rows, one.held_out, one.samples) == (other.rows, other.held_out, other.samples)
 
 
 @given(one=tables, other=tables)
