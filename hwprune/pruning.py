@@ -13,7 +13,6 @@ from hwprune.cost.normalisation import MEASURED, LayerCost
 from hwprune.cost.work import Work
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
-from hwprune.device import resolve
 from hwprune.errors import EngineError
 from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
@@ -24,6 +23,7 @@ from hwprune.loop.prediction import calibrated, measured_table
 from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
+from hwprune.loop.tables import begin_with_shipped, table_path, usual_table
 from hwprune.loop.unmeasured import (
     correlated_of,
     has_stand_in,
@@ -32,12 +32,10 @@ from hwprune.loop.unmeasured import (
     required_mixture,
     stands_in,
     told,
-    user_folder,
 )
 from hwprune.plan import Plan
 from hwprune.recovery.evaluate import evaluate
 from hwprune.run import Run
-from hwprune.runtimes.select import spec_for
 from hwprune.target import Target
 from hwprune.validation.certify import Certificate
 from hwprune.validation.ledger import Candidate
@@ -91,7 +89,7 @@ def prune(
         target: "60%" of the dense latency, "1.5ms", "macs:2G", "params:50%", "memory:4M".
         device: "cpu", "cuda", or a name such as "rtx3090".
         out: a new run directory.
-        table: latency table; None takes the user's own for this device, runtime and precision.
+        table: latency table; None takes the user's own for this device, runtime and precision, else what ships.
         settings: everything else; its target and device give way to the ones above.
         model_reference: how `hwprune.load` finds the network again.
         reporter: hears of progress.
@@ -102,7 +100,7 @@ def prune(
     """
     base = asdict(settings or Settings(target))
     asked = Settings.from_json({**base, "target": target, "device": device})
-    file = Path(table) if table is not None else table_path(asked)
+    file = Path(table) if table is not None else usual_table(asked)
     subject = Subject(model, data.input_shape, asked, Path(out), reporter or Silent(), model_reference)
     return begun(subject, data, file, origin={"model": model_reference}, force=force)
 
@@ -130,7 +128,7 @@ def go_on(
     reporter: Reporter | None = None,
 ) -> Result:
     """Do what is left of a run; every finished step is taken from its directory."""
-    file = Path(table) if table is not None else table_path(settings)
+    file = Path(table) if table is not None else usual_table(settings)
     subject = Subject(model, data.input_shape, settings, run.path, reporter or Silent(), model_reference)
     check_fits(data, model)
     return _all_of(Job(subject, data, run, file))
@@ -169,16 +167,6 @@ def _all_of(job: Job) -> Result:
     return result
 
 
-def table_path(settings: Settings) -> Path:
-    """The user's own table for the settings' device, runtime and precision.
-
-    In ``$HWPRUNE_PROFILES``, else in ``~/.cache/hwprune/profiles``.
-    """
-    device = resolve(settings.device)
-    spec = spec_for(device, settings.runtime, precision=settings.precision, threads=settings.threads)
-    return user_folder() / f"{device.slug}-{spec.name}-{spec.open().precision}-{settings.threads}thread.parquet"
-
-
 def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, LayerCost | None]:
     """The goal, and the predictor that the search needs; None once the search is done, or where it needs none.
 
@@ -194,6 +182,8 @@ def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, LayerCost | None]:
         if has_stand_in(run):
             predictor = correlated_of(job)
         else:
+            if job.table == table_path(job.settings):
+                begin_with_shipped(job.table, job.settings, job.reporter)
             predictor = calibrated(job, measured_table(subject, job.table), dense_ms)
         if goal is None and predictor is not None:
             run.keep(dense, predictor.predict_ms(subject.network.widths))

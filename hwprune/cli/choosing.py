@@ -10,6 +10,8 @@ import typer
 from hwprune.errors import HwpruneError
 from hwprune.graph.choices import Choices
 
+RARE = "Rarely needed"  # title of the panel in --help for what most people leave alone
+
 ConvGroupsOption = Annotated[
     Literal["whole", "offsets"],
     typer.Option(help="grouped convolutions lose whole groups, or the same offset in every group"),

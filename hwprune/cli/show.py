@@ -105,6 +105,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     OUT.print(drawn)
 
 
+def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values on standard output, one a line."""
+    drawn = Table(title=title, title_justify="left", show_header=False)
+    drawn.add_column(style="bold")
+    drawn.add_column(overflow="fold")
+    for name, value in rows:
+        drawn.add_row(escape(name), escape(value))
+    OUT.print(drawn)
+
+
 def line(text: str) -> None:
     """A line on standard output, whole: it may be a path."""
     OUT.print(escape(text), soft_wrap=True)
@@ -117,4 +127,9 @@ def prose(text: str) -> None:
 
 def as_json(document: Mapping[str, Any]) -> None:
     """One JSON document on standard output, and nothing else."""
-    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+    sys.stdout.write(json_text(document) + "\n")
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """A document as JSON; what JSON has no form for is written as text."""
+    return json.dumps(document, indent=1, default=str)

@@ -10,7 +10,8 @@ from hwprune.cli import show
 from hwprune.cli.opening import Origin
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
-from hwprune.pruning import Result, begun, go_on, table_path
+from hwprune.loop.tables import usual_table
+from hwprune.pruning import Result, begun, go_on
 from hwprune.run import Run
 
 
@@ -18,7 +19,7 @@ def started(origin: Origin, settings: Settings, out: Path, *, force: bool) -> Re
     """A new run in ``out``; nothing is written before all that can be checked is."""
     Run.check_free(out, force=force)
     model, data = origin.open_model(), origin.open_data()
-    table = Path(origin.table) if origin.table else table_path(settings)
+    table = Path(origin.table) if origin.table else usual_table(settings)
     with show.progress() as bars:
         subject = Subject(model, data.input_shape, settings, out, bars, origin.model)
         with _told_how_to_resume(out):

@@ -28,9 +28,9 @@ def test_an_unknown_device_is_refused_with_names_like_it(cli: Cli) -> None:
 
 def test_a_second_profile_measures_only_what_is_missing(cli: Cli, tmp_path: Path) -> None:
     table = tmp_path / "table.parquet"
-    first = cli("profile", *SMALL, "--table", table, "--check", 0, "--json").document
+    first = cli("profile", *SMALL, "--table", table, "--held-out", 0, "--json").document
     before = {key: entry.measured_at for key, entry in LatencyTable.load(table).rows.items()}
-    second = cli("profile", *SMALL, "--table", table, "--check", 0)
+    second = cli("profile", *SMALL, "--table", table, "--held-out", 0)
 
     assert first["rows"] == len(before) > 0
     assert f"table: {table}" in second.out
