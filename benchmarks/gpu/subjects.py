@@ -53,9 +53,9 @@ def tried_here(
 ) -> dict[str, Any]:
     """A serialised engine loaded on the card that is here, timed, and compared with the module."""
     from hwprune.runtimes.cuda import open_cuda
-    from hwprune.runtimes.tensorrt_engine import TensorRTEngine
+    from hwprune.runtimes.tensorrt_engine import Built, TensorRTEngine
 
-    engine = TensorRTEngine(runtime._trt, runtime._logger, serialized, 0, open_cuda(0))
+    engine = TensorRTEngine(runtime._trt, runtime._logger, Built(serialized, weight_bytes=0), open_cuda(0))
     found = timed(engine)
     if model is not None:
         with torch.inference_mode():

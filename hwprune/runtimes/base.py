@@ -25,7 +25,8 @@ class LayerTime:
         name: as the runtime calls it (fused layers carry several names).
         median_ms: median over the profiled runs; the profiler's own overhead is in it.
         kind: whether it computes something, brings a tensor into another layout, or only copies it.
-        nodes: names of the exported graph's nodes that it stands for; empty where the runtime does not tell.
+        nodes: names of the exported graph's nodes that it stands for; of a reformat or a copy, those of the layer
+            that needs it, where the runtime tells; empty where it does not.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Runtime(Protocol):
 
     Attributes:
         name: "pytorch", "onnxruntime", "openvino", "tensorrt" or "tensorrt_rtx".
-        precision: "fp32", "tf32", "fp16" or "bf16".
+        precision: "fp32", "tf32", "fp16", "bf16", "int8" or "fp8".
         reads_onnx: whether ``build_onnx`` works; else only ``build`` does.
         can_time: whether the device that engines are built for is in this machine. False means engines are built
             (for a named compute capability) but ``time``, ``run``, ``layers`` raise `EngineError`.

@@ -36,6 +36,8 @@ def to_half(model: ModelProto, precision: Half) -> ModelProto:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = code
     _convert_nodes(graph, code, dtype)
+    if precision == "bf16":
+        _spell_out(graph)
     del graph.value_info[:]
     try:
         # At this opset ONNX declares bfloat16 for few operators, though TensorRT takes it: the runtime decides.
@@ -47,6 +49,24 @@ def to_half(model: ModelProto, precision: Half) -> ModelProto:
             fix="use --precision fp32 or tf32 for this network",
         ) from error
     return half
+
+
+def _spell_out(graph: GraphProto) -> None:
+    """Activations that TensorRT's parser does not take in bfloat16, by ONNX's own definitions of them."""
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type not in ("HardSwish", "Mish"):
+            nodes.append(node)
+            continue
+        x, gate, plus = node.input[0], f"{node.name}@gate", f"{node.name}@plus"
+        if node.op_type == "HardSwish":
+            nodes.append(helper.make_node("HardSigmoid", [x], [gate], name=gate, alpha=1 / 6, beta=0.5))
+        else:
+            nodes.append(helper.make_node("Softplus", [x], [plus], name=plus))
+            nodes.append(helper.make_node("Tanh", [plus], [gate], name=gate))
+        nodes.append(helper.make_node("Mul", [x, gate], node.output[:1], name=node.name))
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _convert_nodes(graph: GraphProto, code: int, dtype: type) -> None:

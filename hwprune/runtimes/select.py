@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
+from pathlib import Path
 from typing import Any, Literal
 
 from hwprune.device import Device, resolve
@@ -47,19 +48,24 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """A runtime in four plain values: a child process opens the same one from them.
+    """A runtime in a few plain values: a child process opens the same one from them.
 
     Attributes:
         name: a key of `RUNTIMES`.
         device: as the user says it ("cpu", "cuda:0", "rtx3090").
-        precision: "fp32", "tf32", "fp16" or "bf16".
+        precision: "fp32", "tf32", "fp16", "bf16", "int8" or "fp8".
         threads: of CPU runtimes.
+        calibration: file of the inputs that "int8" and "fp8" find their scales with; where it is not there when an
+            engine is built, random inputs do, and the runtime's fingerprint says so.
+        timing_cache: file that keeps TensorRT's choices of tactics from one process to the next; "" keeps none.
     """
 
     name: str
     device: str
     precision: str = "fp32"
     threads: int = 1
+    calibration: str = ""
+    timing_cache: str = ""
 
     def open(self) -> Runtime:
         """The runtime, ready to build.
@@ -87,7 +93,9 @@ class RuntimeSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RuntimeSpec:
         """The spec that `as_dict` gave."""
-        return cls(str(values["name"]), str(values["device"]), str(values["precision"]), int(values["threads"]))
+        name, device, precision = (str(values[key]) for key in ("name", "device", "precision"))
+        files = {key: str(values.get(key, "")) for key in ("calibration", "timing_cache")}  # 0.1.0 knows none
+        return cls(name, device, precision, int(values["threads"]), **files)
 
 
 def spec_for(device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1) -> RuntimeSpec:
@@ -165,7 +173,9 @@ def _open(spec: RuntimeSpec, device: Device) -> Runtime:
         device.require_here("the pytorch runtime")
         where = "cpu" if device.kind == "cpu" else f"cuda:{index}"
         return PyTorchRuntime(where, threads=spec.threads, precision=spec.precision)
+    from hwprune.runtimes.calibration import Calibration
     from hwprune.runtimes.tensorrt import TensorRT
+    from hwprune.runtimes.tensorrt_options import BuilderOptions
 
     if not device.here and device.compute_capability is None:
         raise DeviceError(
@@ -174,7 +184,14 @@ def _open(spec: RuntimeSpec, device: Device) -> Runtime:
         )
     flavour: Literal["tensorrt", "tensorrt_rtx"] = "tensorrt" if spec.name == "tensorrt" else "tensorrt_rtx"
     target = None if device.here else device.compute_capability
-    return TensorRT(flavour, precision=spec.precision, compute_capability=target, index=index)
+    return TensorRT(
+        flavour,
+        precision=spec.precision,
+        compute_capability=target,
+        index=index,
+        calibration=Calibration(Path(spec.calibration) if spec.calibration else None),
+        options=BuilderOptions(timing_cache=Path(spec.timing_cache) if spec.timing_cache else None),
+    )
 
 
 def _installed(known: Known) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,24 @@ import numpy as np
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import EngineMemory, LayerTime
 from hwprune.runtimes.cuda import Cuda, Launch, capture
+from hwprune.runtimes.tensorrt_layers import EngineLayer, from_information, joined
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What the builder has made.
+
+    Attributes:
+        serialized: the engine as TensorRT reads it from a disk.
+        weight_bytes: constants of the ONNX graph.
+        planned_bytes: device memory that an execution context takes, by the builder's plan; None where it told none.
+        layers: of the engine, by the builder's log; empty where it listed none.
+    """
+
+    serialized: bytes
+    weight_bytes: int
+    planned_bytes: int | None = None
+    layers: tuple[EngineLayer, ...] = ()
 
 
 class TensorRTEngine:
@@ -21,10 +40,10 @@ class TensorRTEngine:
         serialized: the engine as TensorRT reads it from a disk.
     """
 
-    def __init__(self, trt: ModuleType, logger: Any, serialized: bytes, weight_bytes: int, cuda: Cuda | None) -> None:
-        self.serialized = serialized
-        self._trt, self._weight_bytes, self._cuda = trt, weight_bytes, cuda
-        self._live = _Live(trt, logger, serialized, cuda) if cuda is not None else None
+    def __init__(self, trt: ModuleType, logger: Any, built: Built, cuda: Cuda | None) -> None:
+        self.serialized = built.serialized
+        self._trt, self._built, self._cuda = trt, built, cuda
+        self._live = _Live(trt, logger, built.serialized, cuda) if cuda is not None else None
 
     @property
     def size_bytes(self) -> int:
@@ -46,14 +65,29 @@ class TensorRTEngine:
         return tuple(live.cuda.clock(live.replay) for _ in range(repeats))
 
     def layers(self, *, repeats: int) -> list[LayerTime]:
-        """Times by TensorRT's profiler, which runs layer by layer without a CUDA graph."""
-        return self._open("layers").profile(repeats)
+        """Times by TensorRT's profiler, which runs layer by layer without a CUDA graph.
+
+        Where branches run in several streams the layers' times overlap, and add up to more than the engine's.
+        """
+        times = self._open("layers").profile(repeats)
+        return joined(times, self.structure())
+
+    def structure(self) -> list[EngineLayer]:
+        """The engine's layers in order of execution, without times: what was fused, what is reformatted.
+
+        By the inspector where the card is here. Without it engines cannot be inspected (loading one needs a driver);
+        then by the builder's own list, which TensorRT-RTX logs wherever it builds. Empty where neither tells.
+        """
+        return from_information(self.information()) if self._live is not None else list(self._built.layers)
 
     def memory(self) -> EngineMemory:
-        """What an execution context asks for, and the weights of the ONNX graph; the former needs the card."""
+        """What an execution context asks for, and the weights of the ONNX graph.
+
+        Without the card the former is the builder's plan, where it told one.
+        """
         if self._live is None:
-            return EngineMemory(None, self._weight_bytes)
-        return EngineMemory(int(self._live.engine.device_memory_size_v2), self._weight_bytes)
+            return EngineMemory(self._built.planned_bytes, self._built.weight_bytes)
+        return EngineMemory(int(self._live.engine.device_memory_size_v2), self._built.weight_bytes)
 
     def information(self) -> str:
         """The engine inspector's account of every layer, as JSON; needs the card."""
@@ -116,7 +150,8 @@ class _Live:
             found.append(host.astype(np.float32) if half else host.copy())
         return found
 
-    def profile(self, repeats: int) -> list[LayerTime]:
+    def profile(self, repeats: int) -> list[tuple[str, float]]:
+        """Name and median time in ms of each layer, in the order in which they ran first."""
         profiler = _profiler(self._trt)
         with self.cuda.current():
             context = self._new_context()
@@ -127,7 +162,7 @@ class _Live:
             for _ in range(repeats):
                 context.execute_async_v3(self.cuda.handle)
                 self.cuda.synchronize()
-        return [LayerTime(name, float(np.median(times))) for name, times in profiler.times.items()]
+        return [(name, float(np.median(times))) for name, times in profiler.times.items()]
 
     def close(self) -> None:
         self.replay = self._enqueue

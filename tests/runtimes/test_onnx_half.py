@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from hwprune.errors import EngineError
@@ -37,6 +39,17 @@ def test_half_precision_computes_nearly_the_same(model: onnx.ModelProto) -> None
     full = OnnxRuntime().build_onnx(model.SerializeToString())
 
     np.testing.assert_allclose(half.run([x])[0].astype(np.float32), full.run([x])[0], rtol=0.02)
+
+
+@pytest.mark.parametrize("activation", [nn.Hardswish(), nn.Mish()], ids=["hardswish", "mish"])
+def test_activations_that_tensorrt_lacks_in_bfloat16_are_spelled_out(activation: nn.Module) -> None:
+    x = images()
+    half = to_half(onnx.load_from_string(export(activation, (x,))), "bf16")
+    names = [value.name for value in half.graph.input]
+    got = ReferenceEvaluator(half).run(None, dict(zip(names, [x.numpy().astype(ml_dtypes.bfloat16)], strict=True)))[0]
+
+    assert not {node.op_type for node in half.graph.node} & {"HardSwish", "Mish"}
+    np.testing.assert_allclose(got.astype(np.float32), activation(x).numpy(), rtol=0.05, atol=0.05)
 
 
 def test_a_cast_to_float_becomes_a_cast_to_half() -> None:
