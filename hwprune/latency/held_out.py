@@ -59,6 +59,7 @@ class HeldOut:
         predicted_ms, measured_ms: of each setting, at the table's reference time.
         again_ms: a second measurement of the first settings, or of all of them, with rebuilt engines.
         measured_at: UTC, ISO 8601.
+        method: how the table was measured that predicted: "isolated" or "in-context".
     """
 
     network: str
@@ -67,6 +68,7 @@ class HeldOut:
     measured_ms: tuple[float, ...]
     again_ms: tuple[float, ...] = ()
     measured_at: str = ""
+    method: str = "isolated"
 
     @property
     def error(self) -> PredictionError:
@@ -92,6 +94,7 @@ class HeldOut:
             measured_ms=tuple(float(v) for v in values["measured_ms"]),
             again_ms=tuple(float(v) for v in values["again_ms"]),
             measured_at=str(values["measured_at"]),
+            method=str(values.get("method", "isolated")),  # tables of 0.1.0 know no other
         )
 
 

@@ -46,6 +46,7 @@ class InContext:
         surfaces: by layer name; a layer that always ran inside another has none, and costs nothing.
         rest: what belongs to no layer.
         left_out: for each sample, its latency predicted from all others.
+        doubt: for each sample 1, or more where its profile or the others say that it was disturbed.
     """
 
     samples: tuple[NetworkSample, ...]
@@ -54,6 +55,7 @@ class InContext:
     surfaces: Mapping[str, Surface]
     rest: float
     left_out: Floats
+    doubt: Floats
 
     @property
     def measured(self) -> Floats:
@@ -72,18 +74,41 @@ class InContext:
         ratios = self.measured / self.left_out
         return tuple((ratios / np.median(ratios) - 1).tolist())
 
-    def knows(self, layer: NetworkLayer) -> bool:
-        """Whether the samples say what the layer costs."""
-        return any(layer.name == known.name and layer.dense == known.dense for known in self.layers)
+    @cached_property
+    def named(self) -> Mapping[str, NetworkLayer]:
+        """The layers by name."""
+        return {layer.name: layer for layer in self.layers}
+
+    def owns(self, layer: NetworkLayer) -> bool:
+        """Whether these samples are of the network with this layer."""
+        return (same := self.named.get(layer.name)) is not None and same.dense == layer.dense
+
+    def like(self, layer: NetworkLayer) -> NetworkLayer | None:
+        """The layer itself, or else one at another place, or of another network, that is equal but for its widths."""
+        if self.owns(layer):
+            return self.named[layer.name]
+        square = layer.c_in == layer.c_out
+        alike = (known for known in self.layers if known.dense.geometry == layer.dense.geometry)
+        return next((known for known in alike if (known.c_in == known.c_out) == square), None)
 
     def cost(self, layer: NetworkLayer, c_in: Sequence[int], c_out: Sequence[int]) -> Floats:
-        """Latency of a layer at each pair of widths; those beyond what was measured are NaN."""
+        """Latency of one of `layers` at each pair of widths; those beyond what was measured are NaN."""
         surface = self.surfaces.get(layer.name)
         if surface is None:
             return np.zeros(len(c_in))
         covered = np.array([surface.covers(a, b) for a, b in zip(c_in, c_out, strict=True)])
         found: Floats = np.where(covered, surface.at(c_in, c_out), np.nan)
         return found
+
+    def part(self, layer: NetworkLayer) -> Floats:
+        """Latency of one of `layers` in each sample."""
+        surface = self.surfaces.get(layer.name)
+        return np.zeros(len(self.samples)) if surface is None else surface.points.values
+
+    def latency(self, widths: Widths) -> float:
+        """Latency of the network at widths between those of the samples."""
+        parts = [self.cost(layer, [layer.c_in(widths)], [layer.c_out(widths)]) for layer in self.layers]
+        return self.rest + float(np.nansum(parts))
 
     def deviation(self, widths: Widths) -> float:
         """Standard deviation of the network's latency at these widths, were the layers' errors independent."""
@@ -105,11 +130,11 @@ def fitted(samples: Sequence[NetworkSample], layers: Sequence[NetworkLayer]) -> 
     if len(samples) < FEWEST_SAMPLES:
         raise ValueError(f"{len(samples)} samples are too few: {FEWEST_SAMPLES} at least")
     own = tuple(layer for layer in layers if not layer.fused)
-    overhead_ms, parts = added_up(samples, [*(layer.name for layer in own), REST])
+    overhead_ms, parts, agreement = added_up(samples, [*(layer.name for layer in own), REST])
     shares = parts.mean(axis=0) / parts.sum(axis=1).mean()
     measured = np.array([sample.ratio for sample in samples])
     rest = float(np.median(parts[:, -1]))
-    doubt = np.ones(len(samples))
+    at_first = doubt = _doubt(agreement)
     kernels: dict[str, Kernel] = {}
     surfaces: dict[str, Surface] = {}
     left_out = measured
@@ -121,12 +146,14 @@ def fitted(samples: Sequence[NetworkSample], layers: Sequence[NetworkLayer]) -> 
                 surfaces[layer.name] = fit(points, kernels.get(layer.name, usual))
                 kernels[layer.name] = surfaces[layer.name].kernel
         left_out = np.maximum(sum((s.left_out for s in surfaces.values()), np.full(len(samples), rest)), 1e-9)
-        doubt = _doubt(measured / left_out)
-    return InContext(tuple(samples), own, overhead_ms, surfaces, rest, left_out)
+        doubt = np.maximum(at_first, _doubt(measured / left_out))
+    return InContext(tuple(samples), own, overhead_ms, surfaces, rest, left_out, doubt)
 
 
-def added_up(samples: Sequence[NetworkSample], names: Sequence[str]) -> tuple[float, Floats]:
+def added_up(samples: Sequence[NetworkSample], names: Sequence[str]) -> tuple[float, Floats, Floats]:
     """The profiler's overhead per engine layer in ms, and (samples, names) layer times that add up to each latency.
+
+    And for each sample the profiled sum without overhead over the latency, which is near 1 unless it was disturbed.
 
     A sample without a profile has its whole latency under the last name.
     """
@@ -138,10 +165,11 @@ def added_up(samples: Sequence[NetworkSample], names: Sequence[str]) -> tuple[fl
     if profiled.any():
         overhead_ms = float(np.median((raw.sum(axis=1) - plain)[profiled] / counts.sum(axis=1)[profiled]))
     left = np.maximum(raw - overhead_ms * counts, (1 - MOST_TAKEN_OFF) * raw)
+    agreement = np.where(profiled, left.sum(axis=1) / plain, 1.0)
     left[~profiled, -1] = 1.0
     ratios = np.array([sample.ratio for sample in samples])
     found: Floats = left / left.sum(axis=1, keepdims=True) * ratios[:, None]
-    return overhead_ms, found
+    return overhead_ms, found, agreement
 
 
 def conformal(residuals: Sequence[float], coverage: float = 0.9) -> float:

@@ -14,6 +14,7 @@ from hwprune.graph.layers import NetworkLayer
 from hwprune.latency.calibration import MAIN_KINDS, Calibration, fit
 from hwprune.latency.entry import Entry
 from hwprune.latency.held_out import PredictionError as PredictionError
+from hwprune.latency.in_context import InContext
 from hwprune.latency.table import LatencyTable
 from hwprune.latency.wanted import is_thinned
 from hwprune.layer import Layer
@@ -21,11 +22,16 @@ from hwprune.layer import Layer
 Widths = Mapping[str, int]
 Measured = Sequence[tuple[Widths, float]]
 SMALLEST_MS: Final = 1e-6  # a prediction is positive whatever the table holds
+MOST_PREPARED: Final = 2000  # pairs of widths of one layer
 
 
 @dataclass(frozen=True)
 class Predictor:
     """Sums a network's layers over a table, and corrects the sum by a calibration.
+
+    A layer costs what it was measured to cost inside engines of this network; else what an equal layer costs at another
+    place of it or inside engines of another network; else what it costs alone. Beyond the widths at which a layer was
+    measured in context its latency alone is taken, times what it was seen to cost in context over alone.
 
     What a layer costs alone may be interpolated in one case: its width is a sum over several groups, and the table
     was made for evenly spaced sums (see `wanted_layers`). All else must have been measured.
@@ -34,11 +40,16 @@ class Predictor:
         table: the latencies.
         layers: of the network; fused ones cost nothing.
         calibration: from the sum to the network's latency.
+        contexts: networks measured whole, this one first where it was; none for a sum of layers measured alone.
+        band: share of the prediction that a network's latency may lie above it, with 90 % probability; 0 where nothing
+            is known of it.
     """
 
     table: LatencyTable
     layers: Sequence[NetworkLayer]
     calibration: Calibration = field(default_factory=Calibration)
+    contexts: tuple[InContext, ...] = ()
+    band: float = 0.0
     _known: dict[str, dict[tuple[int, int], float]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def predict_ms(self, widths: Widths) -> float:
@@ -52,7 +63,20 @@ class Predictor:
     @property
     def constant_ms(self) -> float:
         """The part of the latency that no width changes."""
-        return self.calibration.constant_ms
+        return self.calibration.constant_ms + self.calibration.other * self._rest_ms
+
+    @property
+    def _rest_ms(self) -> float:
+        """Before calibration, what ran in no layer of this network's samples."""
+        own = self.contexts and all(layer.fused or self.contexts[0].owns(layer) for layer in self.layers)
+        return self.contexts[0].rest * self.table.reference_ms if own else 0.0
+
+    def deviation_ms(self, widths: Widths) -> float:
+        """Standard deviation of `predict_ms` as far as it comes from layers between measured widths; 0 without samples.
+
+        Its use is to compare settings: where it is large, a sample teaches most.
+        """
+        return self.contexts[0].deviation(widths) * self.table.reference_ms if self.contexts else 0.0
 
     def cost(self, layer: NetworkLayer, widths: Widths) -> float:
         """Calibrated latency in ms of one layer, its share of `predict_ms`; remembered, 0 for a fused layer.
@@ -73,6 +97,7 @@ class Predictor:
         """
         if layer.fused:
             return np.zeros((len(c_in), len(c_out)))
+        self._prepare(layer, [(wide, high) for wide in c_in for high in c_out])
         values = [[self._table_ms(layer, wide, high) for high in c_out] for wide in c_in]
         grid: NDArray[np.float64] = self.calibration.factor(layer.dense.kind) * np.array(values)
         return grid
@@ -133,7 +158,7 @@ class Predictor:
             if not layer.fused:
                 is_other = layer.dense.kind not in MAIN_KINDS
                 sums[is_other] += self._table_ms(layer, layer.c_in(widths), layer.c_out(widths))
-        return sums[0], sums[1]
+        return sums[0], sums[1] + self._rest_ms
 
     def _table_ms(self, layer: NetworkLayer, c_in: int, c_out: int) -> float:
         known = self._known.get(layer.name)
@@ -141,8 +166,50 @@ class Predictor:
             known = self._known[layer.name] = {}
         value = known.get((c_in, c_out))
         if value is None:
-            value = known[c_in, c_out] = self._ratio(layer, c_in, c_out) * self.table.reference_ms
+            if self.contexts and not known:
+                self._prepare(layer, self._sampled(layer))
+            self._prepare(layer, [(c_in, c_out)])
+            value = known.get((c_in, c_out))
+        if value is None:
+            factor = self._in_context_factor(layer)
+            value = known[c_in, c_out] = factor * self._ratio(layer, c_in, c_out) * self.table.reference_ms
         return value
+
+    def _prepare(self, layer: NetworkLayer, pairs: Sequence[tuple[int, int]]) -> None:
+        """Remember the layer's latency in context at these pairs of widths, all at once, as far as it is known."""
+        known = self._known.setdefault(layer.name, {})
+        todo = [pair for pair in pairs if pair not in known]
+        for context in self.contexts:
+            same = context.like(layer)
+            if same is None or not todo:
+                continue
+            found = context.cost(same, [a for a, _ in todo], [b for _, b in todo]) * self.table.reference_ms
+            known.update({pair: float(ms) for pair, ms in zip(todo, found, strict=True) if not np.isnan(ms)})
+            todo = [pair for pair in todo if pair not in known]
+
+    def _sampled(self, layer: NetworkLayer) -> list[tuple[int, int]]:
+        """All pairs of widths that the layer had in samples: a search will ask for most of them."""
+        widths = [sample.widths for sample in self.contexts[0].samples] if self.contexts[0].owns(layer) else []
+        if layer.c_in == layer.c_out:
+            return sorted({(layer.c_in(each), layer.c_out(each)) for each in widths})
+        highs = sorted({layer.c_out(each) for each in widths})
+        pairs = [(wide, high) for wide in sorted({layer.c_in(each) for each in widths}) for high in highs]
+        return pairs if len(pairs) <= MOST_PREPARED else []
+
+    def _in_context_factor(self, layer: NetworkLayer) -> float:
+        """What the layer was seen to cost in context over what it costs alone; 1 where nothing was seen."""
+        for context in self.contexts:
+            same = context.like(layer)
+            if same is None:
+                continue
+            alone = [self._alone(same, same.at(sample.widths)) for sample in context.samples]
+            seen = [part / ratio for part, ratio in zip(context.part(same), alone, strict=True) if ratio is not None]
+            if seen:
+                return float(np.median(seen))
+        return 1.0
+
+    def _alone(self, layer: NetworkLayer, wanted: Layer) -> float | None:
+        return self.table.lookup(wanted).ratio if wanted in self.table else None
 
     def _ratio(self, layer: NetworkLayer, c_in: int, c_out: int) -> float:
         wanted = layer.sized(c_in, c_out)

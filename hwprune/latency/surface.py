@@ -121,9 +121,10 @@ class Surface:
 
     @property
     def error(self) -> float:
-        """Root mean square of the left-out errors over the mean latency."""
-        mean = float(np.mean(self.points.values))
-        return float(np.sqrt(np.mean((self.left_out - self.points.values) ** 2)) / mean) if mean else 0.0
+        """Root mean square of the left-out errors over the mean latency; doubtful points count less."""
+        mean, weights = float(np.mean(self.points.values)), self.points.doubt**-2
+        missed = np.average((self.left_out - self.points.values) ** 2, weights=weights)
+        return float(np.sqrt(missed)) / mean if mean else 0.0
 
     def covers(self, c_in: float, c_out: float) -> bool:
         """Whether these widths lie between measured ones: nothing is said beyond them."""
@@ -171,7 +172,7 @@ def _fitted(points: Points, kernel: Kernel) -> Surface:
     values = points.values / mean
     noise = kernel.noise * np.maximum(values, SHORTEST) * points.doubt
     covariance = _between(points, kernel, points.c_in, points.c_out)
-    inverse: Floats = np.linalg.inv(covariance + np.diag(noise**2))
+    inverse = np.asarray(np.linalg.inv(covariance + np.diag(noise**2)), dtype=np.float64)
     weights = inverse @ values
     missed, variance = weights / inverse.diagonal(), 1 / inverse.diagonal()
     left_out = np.maximum(values - missed, 0.0) * mean

@@ -142,7 +142,7 @@ class LatencyTable:
         )
 
     def with_held_out(self, held_out: HeldOut) -> LatencyTable:
-        """A table that carries this check too; of two on one network the newer one counts."""
+        """A table that carries this check too; of two on one network with one method the newer one counts."""
         return replace(self, held_out=_newest([*self.held_out, held_out]))
 
     def check_fingerprint(self, fingerprint: Mapping[str, str], whose: str) -> None:
@@ -213,10 +213,10 @@ class LatencyTable:
 
 
 def _newest(held: Iterable[HeldOut]) -> tuple[HeldOut, ...]:
-    """One check a network, sorted by network."""
-    found: dict[str, HeldOut] = {}
-    for one in sorted(held, key=lambda one: (one.network, one.measured_at, repr(one))):
-        found[one.network] = one
+    """One check a network and method, sorted by network."""
+    found: dict[tuple[str, str], HeldOut] = {}
+    for one in sorted(held, key=lambda one: (one.network, one.method, one.measured_at, repr(one))):
+        found[one.network, one.method] = one
     return tuple(found.values())
 
 

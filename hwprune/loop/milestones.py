@@ -20,6 +20,7 @@ from hwprune.importance.criterion import Criterion, Scores, cross_entropy
 from hwprune.importance.fisher import Fisher
 from hwprune.importance.magnitude import Magnitude
 from hwprune.importance.taylor import Taylor
+from hwprune.latency.predictor import Predictor
 from hwprune.loop.candidates import certificate_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.unmeasured import correlated_of, has_stand_in
@@ -100,7 +101,8 @@ def search_down(job: Job, goal: Goal, predictor: LayerCost | None) -> Plan:
     Raises:
         TargetError: out of reach; says the best that can be reached.
     """
-    plan, correction = Plan.keeping(job.subject.network, {}), 0
+    plan = Plan.keeping(job.subject.network, {})
+    correction = int(job.run.once("margin", lambda: _margin(goal, predictor)))
     *on_the_way, last = milestones_of(goal, job.settings.milestones)
     if "target" not in job.run.stages:
         _check_reachable(job, goal, predictor, last)
@@ -111,6 +113,13 @@ def search_down(job: Job, goal: Goal, predictor: LayerCost | None) -> Plan:
         plan = Plan.load(job.run.path / "candidates" / name / "plan.json")
     final: str = job.run.once("target", lambda: _approach(job, goal, predictor, plan, last, correction))
     return Plan.load(job.run.path / "candidates" / final / "plan.json")
+
+
+def _margin(goal: Goal, predictor: LayerCost | None) -> int:
+    """Steps to aim below the target by at first: the predictor's band. What is measured on the way replaces it."""
+    if goal.target.quantity != "latency" or not isinstance(predictor, Predictor):
+        return 0
+    return ceil(log(1 + predictor.band) / log(STEP) - 1e-9)
 
 
 def _milestone(

@@ -10,23 +10,38 @@ from typing import Any
 
 from hwprune.device import GPUS, is_product, resolve
 from hwprune.errors import DeviceError, ProfileError
+from hwprune.latency.choosing import Method, predictor_of, usual_method
 from hwprune.latency.predictor import Predictor, Widths
 from hwprune.latency.profiler import profile
 from hwprune.latency.table import LatencyTable
 from hwprune.latency.wanted import wanted_layers
 from hwprune.loop.job import Job
+from hwprune.loop.sampling import SAMPLES, sampled_table, structure
 from hwprune.loop.subject import Subject
 from hwprune.validation.engine import measure_ratio
 
 
-def measured_table(subject: Subject, path: Path) -> LatencyTable:
-    """The table with every layer that the search may ask for; measures what is missing where the device is here.
+def method_of(subject: Subject) -> Method:
+    """How the subject's table is measured: as its settings say, else as is usual for the runtime."""
+    return subject.settings.method or usual_method(subject.spec.name)
+
+
+def measured_table(
+    subject: Subject, path: Path, *, method: Method | None = None, samples: int = SAMPLES
+) -> LatencyTable:
+    """The table with all that the search may ask for; measures what is missing where the device is here.
+
+    Args:
+        method: "isolated" measures every layer at all of its widths, "in-context" ``samples`` whole networks.
 
     Raises:
         DeviceError: the device is not here and there is no table for it.
         ProfileError: the table was measured on another device.
         NotMeasuredError: the device is not here and its table lacks layers of this network.
     """
+    method = method or method_of(subject)
+    if subject.runtime.can_time and method == "in-context":
+        return sampled_table(subject, path, count=samples)
     if subject.runtime.can_time:
         layers = wanted_layers(subject.network.layers, subject.choices)
         subject.reporter.stage(f"measuring layers on {subject.spec.device} with {subject.spec.name}")
@@ -38,10 +53,10 @@ def measured_table(subject: Subject, path: Path) -> LatencyTable:
             seed=subject.settings.seed,
             on_progress=subject.reporter.advance,
         )
-    return stored_table(subject, path)
+    return stored_table(subject, path, method=method)
 
 
-def stored_table(subject: Subject, path: Path) -> LatencyTable:
+def stored_table(subject: Subject, path: Path, *, method: Method | None = None) -> LatencyTable:
     """The table of a device that is not here. Errors are those of `measured_table`."""
     if not path.exists():
         raise DeviceError(
@@ -53,8 +68,13 @@ def stored_table(subject: Subject, path: Path) -> LatencyTable:
         )
     table = LatencyTable.load(path)
     _check_device(subject, table, path)
-    for layer in wanted_layers(subject.network.layers, subject.choices):
-        table.lookup(layer)
+    predictor = uncalibrated(subject, table, method)
+    if not predictor.contexts:
+        for layer in wanted_layers(subject.network.layers, subject.choices):
+            table.lookup(layer)
+        return table
+    for ends in (min, max):  # between these everything is known that is known at both
+        predictor.predict_ms({name: ends(widths) for name, widths in subject.choices.items()})
     return table
 
 
@@ -82,13 +102,28 @@ def measure_settings(
     return ratios
 
 
+def uncalibrated(subject: Subject, table: LatencyTable, method: Method | None = None) -> Predictor:
+    """The predictor that the table gives for the network by itself."""
+    return predictor_of(
+        table,
+        subject.network.layers,
+        structure=structure(subject),
+        network=subject.reference,
+        method=method or method_of(subject),
+    )
+
+
 def predictor_for(
-    subject: Subject, table: LatencyTable, dense_ms: float, measured: Sequence[tuple[Widths, float]]
+    subject: Subject,
+    table: LatencyTable,
+    dense_ms: float,
+    measured: Sequence[tuple[Widths, float]],
+    *,
+    method: Method | None = None,
 ) -> Predictor:
     """A predictor whose coefficients fit networks measured whole: (widths, latency over the dense one's)."""
     known = [(widths, ratio * dense_ms) for widths, ratio in measured]
-    predictor = Predictor(table, subject.network.layers)
-    return predictor.calibrate([(subject.network.widths, dense_ms), *known])
+    return uncalibrated(subject, table, method).calibrate([(subject.network.widths, dense_ms), *known])
 
 
 def calibrated(job: Job, table: LatencyTable, dense_ms: float | None) -> Predictor:
@@ -98,7 +133,7 @@ def calibrated(job: Job, table: LatencyTable, dense_ms: float | None) -> Predict
     """
     subject = job.subject
     if dense_ms is None:
-        return Predictor(table, subject.network.layers)
+        return uncalibrated(subject, table)
 
     def measure() -> list[dict[str, Any]]:
         settings = subject.random_widths(job.settings.calibration, seed=job.settings.seed)

@@ -11,54 +11,77 @@ from statistics import median
 import numpy as np
 
 from hwprune.device import resolve
+from hwprune.latency.choosing import Method
 from hwprune.latency.held_out import HeldOut
 from hwprune.latency.predictor import Predictor
 from hwprune.latency.profiler import profile
 from hwprune.latency.table import LatencyTable
-from hwprune.loop.prediction import measure_settings, predictor_for
+from hwprune.loop.prediction import measure_settings, method_of, predictor_for
+from hwprune.loop.sampling import structure
 from hwprune.loop.subject import Subject
 
-NOISE_SETTINGS = 6  # measured a second time, to know what no prediction can be better than
+CHECKED = 30  # settings: enough for a 95th percentile that is more than the worst one
 
 
 def checked(
-    subject: Subject, path: Path, *, calibration: int, count: int, again: int = NOISE_SETTINGS, anywhere: int = 0
+    subject: Subject,
+    path: Path,
+    *,
+    calibration: int,
+    count: int = CHECKED,
+    again: int | None = None,
+    anywhere: int = 0,
+    method: Method | None = None,
 ) -> tuple[HeldOut, ...]:
     """Measure random networks against their predictions, and store the errors in the table.
 
     The predictor is calibrated on other random networks first, as a run calibrates on networks of the widths that it
-    may choose: off the grid on networks off the grid, whose layers pay other layout changes. Layers at widths off the
-    table's grid are measured and put into the table before anything is predicted, so that nothing is interpolated.
+    may choose: off the grid on networks off the grid, whose layers pay other layout changes. With the isolated method
+    layers at widths off the table's grid are measured and put into the table before anything is predicted, so that
+    nothing is interpolated; in context the surfaces say it. On the grid nothing but whole networks is measured, so this
+    repeats the check of a table that is there.
 
     Args:
-        path: of a table with all layers at the widths of ``subject.choices``.
+        path: of a table of this network, measured by ``method``.
         calibration: random networks to calibrate on.
-        count: random networks at widths of the table's grid.
-        again: so many of each kind are built and measured a second time.
+        count: random networks at widths of the table's grid, none of them among its samples.
+        again: so many of each kind are built and measured a second time, to know what no prediction can be better
+            than; all of them unless said.
         anywhere: random networks at any widths from each group's smallest choice to its largest.
+        method: of the predictor; None takes the settings', or what is usual for the runtime.
 
     Returns:
         The check on the grid, then the one off it where there is one.
     """
-    seed = subject.settings.seed
+    seed, method = subject.settings.seed, method or method_of(subject)
     fitting = {subject.reference: subject.random_widths(calibration, seed=seed)}
-    unseen = {subject.reference: subject.random_widths(count, seed=seed + 1)}
+    unseen = {subject.reference: _unseen(subject, LatencyTable.load(path), count, seed=seed + 1)}
     if anywhere:
         name = f"{subject.reference} at any widths"
         fitting[name] = any_widths(subject, calibration, seed=seed + 3)
         unseen[name] = any_widths(subject, anywhere, seed=seed + 2)
-        _measure_layers(subject, [*fitting[name], *unseen[name]], path)
+        if method == "isolated":
+            _measure_layers(subject, [*fitting[name], *unseen[name]], path)
     table = LatencyTable.load(path)
     dense_ms = _dense_ms(subject)
     checks = []
     for name, widths in unseen.items():
         fitted = measure_settings(subject, fitting[name], title=f"{name}: calibrating on whole networks")
-        predictor = predictor_for(subject, table, dense_ms, list(zip(fitting[name], fitted, strict=True)))
-        checks.append(_held_out(subject, name, predictor, dense_ms, widths, again))
+        known = list(zip(fitting[name], fitted, strict=True))
+        predictor = predictor_for(subject, table, dense_ms, known, method=method)
+        checks.append(_held_out(subject, name, predictor, dense_ms, widths, again, method))
     for check in checks:
         table = table.with_held_out(check)
     table.save(path)
     return tuple(checks)
+
+
+def _unseen(subject: Subject, table: LatencyTable, count: int, *, seed: int) -> list[dict[str, int]]:
+    """Random settings that are not among the table's samples, as far as a small network has any."""
+    seen = [dict(sample.widths) for sample in table.samples_of(structure(subject))]
+    drawn = subject.random_widths(2 * count + len(seen), seed=seed)
+    unseen = [widths for widths in drawn if widths not in seen]
+    return (unseen if len(unseen) >= count else drawn)[:count]
 
 
 def any_widths(subject: Subject, count: int, *, seed: int) -> list[dict[str, int]]:
@@ -79,11 +102,18 @@ def _measure_layers(subject: Subject, settings: Sequence[dict[str, int]], path: 
 
 
 def _held_out(
-    subject: Subject, name: str, predictor: Predictor, dense_ms: float, settings: list[dict[str, int]], again: int
+    subject: Subject,
+    name: str,
+    predictor: Predictor,
+    dense_ms: float,
+    settings: list[dict[str, int]],
+    again: int | None,
+    method: Method,
 ) -> HeldOut:
     predicted = [predictor.predict_ms(widths) for widths in settings]
     measured = measure_settings(subject, settings, title=f"{name}: measuring unseen networks")
-    repeated = measure_settings(subject, settings[:again], title=f"{name}: measuring the noise") if again else []
+    twice = settings[:again]
+    repeated = measure_settings(subject, twice, title=f"{name}: measuring the noise") if twice else []
     return HeldOut(
         network=name,
         widths=tuple(settings),
@@ -91,6 +121,7 @@ def _held_out(
         measured_ms=tuple(ratio * dense_ms for ratio in measured),
         again_ms=tuple(ratio * dense_ms for ratio in repeated),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        method=method,
     )
 
 

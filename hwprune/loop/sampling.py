@@ -7,6 +7,7 @@ its layers by the runtime's own profiler. Like the profiler of single layers, th
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,7 +18,9 @@ import numpy as np
 
 from hwprune.device import resolve
 from hwprune.latency.attribution import Attributor
+from hwprune.latency.design import around
 from hwprune.latency.design import settings as space_filling
+from hwprune.latency.in_context import FEWEST_SAMPLES, InContext, fitted
 from hwprune.latency.profiler import FLUSH_S, open_table, reference_engine
 from hwprune.latency.sample import NetworkSample, structure_of
 from hwprune.latency.table import LatencyTable
@@ -26,6 +29,10 @@ from hwprune.runtimes.base import Engine
 from hwprune.timing import Paired, measure_paired
 
 SAMPLES: Final = 64  # for up to 16 choices a group
+FILLING: Final = 2 / 3  # of them fill the space
+BATCH: Final = 8  # samples between two looks at what is least sure
+POOL: Final = 200  # settings looked at
+DISTURBED: Final = 4.0  # doubt from which a sample is taken again
 GATE: Final = 0.01  # relative standard error of a sample's latency that is good enough
 BLOCK_MS: Final = 10.0
 PROFILE_MS: Final = 400.0  # about how long the profiler runs
@@ -42,23 +49,72 @@ def structure(subject: Subject) -> str:
 def sampled_table(subject: Subject, path: Path, *, count: int = SAMPLES) -> LatencyTable:
     """The table at ``path`` with ``count`` samples of the network at least; those it has are not measured again.
 
-    The last third of them are where the table is least sure (see `least_sure`), the others fill the space.
+    Two thirds of them fill the space of widths. The others, a few at a time, are where those before them leave most to
+    learn: samples that were disturbed are taken again, then come the settings that `least_sure` names.
     """
     table = open_table(subject.runtime, path, resolve(subject.spec.device))
+    filling = space_filling(subject.choices, max(FEWEST_SAMPLES, round(count * FILLING)), seed=subject.settings.seed)
     have = len(table.samples_of(structure(subject)))
-    wanted = space_filling(subject.choices, count, seed=subject.settings.seed)[have:]
-    if not wanted:
-        return table
-    return measure_samples(subject, wanted, path, title="measuring whole networks", done=have)
+    if wanted := filling[have:count]:
+        table = measure_samples(subject, wanted, path, title="measuring whole networks", of=(have, count))
+    while (have := len(table.samples_of(structure(subject)))) < count:
+        wanted = most_to_learn(subject, table, min(BATCH, count - have))
+        table = measure_samples(subject, wanted, path, title="measuring where it is least sure", of=(have, count))
+    return table
+
+
+def sampled_around(subject: Subject, path: Path, widths: Setting, *, count: int = BATCH) -> LatencyTable:
+    """The table with ``count`` more samples at and beside a setting that a search is about to choose.
+
+    The first is the setting itself, the others have every group at most one choice away.
+    """
+    beside = around(subject.choices, widths, count - 1, seed=subject.settings.seed)
+    return measure_samples(subject, [dict(widths), *beside], path, title="measuring around a candidate")
+
+
+def most_to_learn(subject: Subject, table: LatencyTable, count: int) -> list[dict[str, int]]:
+    """Settings whose measurement would teach the table most about this network."""
+    context = fitted(table.samples_of(structure(subject)), subject.network.layers)
+    times = Counter(tuple(sorted(sample.widths.items())) for sample in context.samples)
+    disturbed = [
+        dict(sample.widths)
+        for sample, doubt in sorted(zip(context.samples, context.doubt, strict=True), key=lambda pair: -pair[1])
+        if doubt > DISTURBED and times[tuple(sorted(sample.widths.items()))] == 1
+    ]
+    again = disturbed[: count // 2]
+    return [*again, *least_sure(context, subject.choices, count - len(again), seed=subject.settings.seed)]
+
+
+def least_sure(
+    context: InContext, choices: Mapping[str, Sequence[int]], count: int, *, seed: int
+) -> list[dict[str, int]]:
+    """Of a pool of settings those whose latency the surfaces leave most uncertain, in proportion.
+
+    That is where a layer's neighbours disagree (cliffs) or are far away, weighed by what the layer takes. The pool is
+    another one for every number of samples, so that the next settings are not the same again.
+    """
+    pool = space_filling(choices, POOL, seed=seed + len(context.samples), first=2)
+    unsure = [context.deviation(widths) / context.latency(widths) for widths in pool]
+    return [pool[place] for place in np.argsort(unsure)[::-1][:count]]
 
 
 def measure_samples(
-    subject: Subject, wanted: Sequence[Setting], path: Path, *, title: str, done: int = 0, flush_s: float = FLUSH_S
+    subject: Subject,
+    wanted: Sequence[Setting],
+    path: Path,
+    *,
+    title: str,
+    of: tuple[int, int] = (0, 0),
+    flush_s: float = FLUSH_S,
 ) -> LatencyTable:
     """The table at ``path`` with a sample of each of these settings more.
 
     However this ends (Ctrl-C too), what was measured is in the file; a kill loses the last ``flush_s`` seconds.
+
+    Args:
+        of: samples done before, and in all, for the reporter.
     """
+    done, total = of if of[1] else (0, len(wanted))
     table = open_table(subject.runtime, path, resolve(subject.spec.device))
     subject.reporter.stage(f"{title} on {subject.spec.device} with {subject.spec.name}")
     layers, groups_hash = subject.network.layers, subject.network.groups_hash
@@ -74,8 +130,8 @@ def measure_samples(
             for number, widths in enumerate(wanted, start=1):
                 fresh.append(_sample(subject, widths, reference, attributor))
                 now = time.monotonic()
-                left = (now - started) / number * (len(wanted) - number)
-                subject.reporter.advance(done + number, done + len(wanted), left)
+                left = (now - started) / number * (total - done - number)
+                subject.reporter.advance(done + number, total, left)
                 if now - flushed > flush_s:
                     table = flush()
                     fresh.clear()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hwprune.cost.normalisation import NORMALISATIONS, Normalisation
 from hwprune.errors import HwpruneError, RunError
 from hwprune.graph.choices import Choices
+from hwprune.latency.choosing import METHODS, Method
 from hwprune.recovery.recipe import Recipe
 
 
@@ -26,6 +27,8 @@ class Settings:
         batch: images at once in deployment.
         importance: what removing a channel hurts: "fisher", "taylor", "magnitude".
         normalisation: what importance is divided by.
+        method: how the latency table is measured: "isolated" (layer by layer), "in-context" (inside engines of whole
+            networks); "" takes what is usual for the runtime.
         multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU.
         multiples: pattern of group names -> their multiple in its place; of several that match, the last.
         most_widths: of one group in the table.
@@ -50,6 +53,7 @@ class Settings:
     batch: int = 1
     importance: str = "fisher"
     normalisation: Normalisation = "latency"
+    method: Method | Literal[""] = ""
     multiple: int = 0
     multiples: Mapping[str, int] = field(default_factory=dict)
     most_widths: int = 16
@@ -70,6 +74,8 @@ class Settings:
             raise HwpruneError(
                 f"unknown normalisation {self.normalisation!r}", fix=f"choose one of {', '.join(NORMALISATIONS)}"
             )
+        if self.method not in ("", *METHODS):
+            raise HwpruneError(f"unknown method {self.method!r}", fix=f"choose one of {', '.join(METHODS)}")
         for name in ("threads", "batch", "most_widths", "min_width", "importance_batches", "tries"):
             if getattr(self, name) < 1:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 1")
