@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from hwprune.cli import show
 from hwprune.cli.certifying import certify
+from hwprune.cli.correlating import correlate
 from hwprune.cli.doctor import doctor
 from hwprune.cli.inspecting import inspect
 from hwprune.cli.profiling import profile
@@ -49,7 +50,7 @@ def _interruptible(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for command in (quickstart, prune, profile, inspect, validate, certify, doctor):
+for command in (quickstart, prune, profile, inspect, validate, certify, correlate, doctor):
     app.command()(_interruptible(command))
 
 

@@ -89,11 +89,12 @@ def family_of(name: str) -> str:
     """Which networks a network is like, by its name: the stem in it that several families share, else its letters.
 
     >>> family_of("tf_efficientnet_b0.ns_jft_in1k"), family_of("seresnextaa101d"), family_of("torchvision:alexnet")
-    ('efficientnet', 'resne', 'alexnet')
+    ('efficientnet', 'resnet', 'alexnet')
     """
     plain = name.rpartition(":")[2].partition(".")[0].lower()
     found = re.match("[a-z]+", plain)
-    return next((stem for stem in _STEMS if stem in plain), found[0] if found else plain)
+    stem = next((stem for stem in _STEMS if stem in plain), found[0] if found else plain)
+    return "resnet" if stem == "resne" else stem  # ResNet, ResNeXt, ResNeSt
 
 
 TIMM: Final[Mapping[str, str]] = {

@@ -30,10 +30,10 @@ class Estimate:
         """For tables.
 
         >>> str(Estimate(0.95, 0.81, 0.99)), str(Estimate(nan, nan, nan))
-        ('0.950 (0.810 to 0.990)', 'no signal')
+        ('0.950 (0.810 to 0.990)', 'undefined')
         """
         if not isfinite(self.value):
-            return "no signal"
+            return "undefined"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 

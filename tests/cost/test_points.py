@@ -27,7 +27,7 @@ def _file(folder: Path, text: str) -> Path:
 def test_a_benchmark_file_of_timm_is_read_as_it_is_without_its_transformers(tmp_path: Path) -> None:
     first, second = read_points(_file(tmp_path, TIMM))
 
-    assert (first.name, first.family) == ("resnet50.a1_in1k", "resne")
+    assert (first.name, first.family) == ("resnet50.a1_in1k", "resnet")
     assert first.macs == pytest.approx(4.11e9)
     assert first.activations == pytest.approx(11.11e6)
     assert first.parameters == pytest.approx(25.56e6)

@@ -56,7 +56,7 @@ def test_a_figure_that_is_the_same_for_all_networks_has_no_signal() -> None:
 
     assert isnan(found.pearson.value)
     assert isnan(found.kendall.low)
-    assert str(found.spearman) == "no signal"
+    assert str(found.spearman) == "undefined"
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
