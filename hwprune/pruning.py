@@ -137,6 +137,7 @@ def go_on(
 def _all_of(job: Job) -> Result:
     subject, data, run = job.subject, job.data, job.run
     job.reporter.stage("the dense network")
+    job.keep_calibration()
     found = run.once("dense", lambda: asdict(evaluate(subject.model, data.validation, device=subject.trainer)))
     accuracy = {"dense": found["top1"]}
     dense = dense_candidate(job)

@@ -12,6 +12,8 @@ certificate.json    the paired test against the dense network
 certificate/        the same test with other runtimes or batch sizes
 explanation.json    where the time went, layer by layer; explanation/ with other runtimes or batch sizes
 batch-N/            both networks exported for another batch size
+calibration.npz     training inputs that engines in int8 and fp8 find their scales with
+timing.cache        TensorRT's timings of tactics, so that equal layers get equal ones
 log.txt             what happened when
 """
 
@@ -38,6 +40,8 @@ CONTENT = (
     "model.onnx",
     "dense.onnx",
     "ledger.parquet",
+    "calibration.npz",
+    "timing.cache",
     "log.txt",
     "candidates/*",
     "engines",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from hwprune.data.batches import Data
@@ -14,6 +15,9 @@ from hwprune.loop.reporter import Reporter
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.run import Run
+from hwprune.runtimes.calibration import save_calibration
+
+QUANTISED_WITH = 64  # training inputs for the scales of a quantised engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,3 +49,18 @@ class Job:
     def importance_batches(self, milestone: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Training data for one estimate of importance, other data at every milestone."""
         return islice(self.data.calibration.epoch(milestone), self.settings.importance_batches)
+
+    def keep_calibration(self) -> None:
+        """Write the inputs that quantised engines find their scales with, once for a run; nothing in other precisions.
+
+        The same for the dense network and all candidates, so that their engines differ by the cut alone.
+        """
+        path = self.subject.spec.calibration
+        if not path or Path(path).exists():
+            return
+        found: list[np.ndarray] = []
+        for inputs, _ in self.data.calibration.epoch(0):
+            found.append(inputs.numpy())
+            if sum(map(len, found)) >= QUANTISED_WITH:
+                break
+        save_calibration(Path(path), [np.concatenate(found)[:QUANTISED_WITH]])

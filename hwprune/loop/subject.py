@@ -28,7 +28,7 @@ from hwprune.plan import Plan
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_weights import with_weights
-from hwprune.runtimes.select import RuntimeSpec, spec_for
+from hwprune.runtimes.select import RuntimeSpec, spec_for, with_files
 
 
 def check_multiples(multiples: Mapping[str, int], network: Network) -> None:
@@ -103,9 +103,10 @@ class Subject:
     def spec(self) -> RuntimeSpec:
         """The runtime that the network is pruned for."""
         settings = self.settings
-        return spec_for(
+        spec = spec_for(
             resolve(settings.device), settings.runtime, precision=settings.precision, threads=settings.threads
         )
+        return with_files(spec, self.folder)
 
     @cached_property
     def runtime(self) -> Runtime:

@@ -20,7 +20,6 @@ from hwprune.errors import DataError
 from hwprune.files import write_atomically
 
 RANDOM_BATCHES = 4
-NAME = "calibration.npz"  # in a run's folder
 
 
 @dataclass(frozen=True, slots=True)

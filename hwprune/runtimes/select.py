@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,9 @@ from typing import Any, Literal
 from hwprune.device import Device, resolve
 from hwprune.errors import DeviceError, EngineError, HwpruneError, MissingPackageError
 from hwprune.runtimes.base import Runtime
+
+QUANTIZED = ("int8", "fp8")
+CALIBRATION, TIMING_CACHE = "calibration.npz", "timing.cache"  # in a run's folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,13 @@ def spec_for(device: Device, name: str | None = None, *, precision: str | None =
     usual = DEFAULTS[device.kind] if device.here else ("tensorrt_rtx",)
     chosen = name or next((known for known in usual if _installed(RUNTIMES[known])), usual[-1])
     return RuntimeSpec(chosen, device.name, precision or "fp32", threads)
+
+
+def with_files(spec: RuntimeSpec, folder: Path) -> RuntimeSpec:
+    """``spec`` with the files that its runtime reads or keeps beside a run: calibration inputs, tactics' timings."""
+    calibration = str((folder / CALIBRATION).resolve()) if spec.precision in QUANTIZED else ""
+    timing_cache = str((folder / TIMING_CACHE).resolve()) if spec.name == "tensorrt" else ""
+    return replace(spec, calibration=calibration, timing_cache=timing_cache)
 
 
 def runtime_for(device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1) -> Runtime:
