@@ -13,9 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from hwprune.errors import EngineError, MissingPackageError
-from hwprune.runtimes.base import EngineMemory, LayerTime
+from hwprune.runtimes.base import EngineMemory, LayerKind, LayerTime
 from hwprune.runtimes.onnx_export import export
+from hwprune.runtimes.onnxruntime import load_header
+from hwprune.runtimes.onnxruntime_nodes import LAYOUT_PREFIXES, nodes_of
 
+REORDER = "Reorder"  # type of a node that only changes a layout
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -63,7 +66,7 @@ class OpenVino:
                 fix="export it with fixed shapes: latency belongs to one shape",
             )
         return OpenVinoEngine(
-            self._ov, plain, lambda: self._core.compile_model(network, "CPU", {**options, "PERF_COUNT": True})
+            self._ov, plain, lambda: self._core.compile_model(network, "CPU", {**options, "PERF_COUNT": True}), model
         )
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -80,8 +83,8 @@ class OpenVino:
 class OpenVinoEngine:
     """A compiled network with one request whose inputs lie in place; a second one, made on demand, profiles."""
 
-    def __init__(self, ov: ModuleType, compiled: Any, profiled: Callable[[], Any]) -> None:
-        self._ov = ov
+    def __init__(self, ov: ModuleType, compiled: Any, profiled: Callable[[], Any], model: bytes | Path) -> None:
+        self._ov, self._model = ov, model
         self._compiled: Any = compiled
         self._request: Any = compiled.create_infer_request()
         self._compile_profiled = profiled
@@ -120,7 +123,7 @@ class OpenVinoEngine:
         return tuple(samples)
 
     def layers(self, *, repeats: int) -> list[LayerTime]:
-        """Times of executed nodes by OpenVINO's counters; a fused node carries all its layers' names."""
+        """Times of executed nodes by OpenVINO's counters; a fused node stands for all its layers' nodes."""
         self._open()
         profiled = self._compile_profiled()
         names = _original_names(profiled.get_runtime_model())
@@ -129,12 +132,20 @@ class OpenVinoEngine:
             request.set_tensor(port, tensor)
         request.infer()
         times: dict[str, list[float]] = {}
+        types: dict[str, str] = {}
         for _ in range(repeats):
             request.infer()
             for node in request.profiling_info:
                 if node.status == self._ov.ProfilingInfo.Status.EXECUTED:
                     times.setdefault(node.node_name, []).append(node.real_time.total_seconds() * 1000)
-        return [LayerTime(names.get(name) or name, float(np.median(v))) for name, v in times.items()]
+                    types[node.node_name] = node.node_type
+        told = [names.get(name) or name for name in times]
+        kinds: list[LayerKind] = ["reformat" if types[name] == REORDER else "layer" for name in times]
+        nodes = _nodes(told, kinds, self._model)
+        return [
+            LayerTime(name, float(np.median(samples)), kind, stands_for)
+            for name, samples, kind, stands_for in zip(told, times.values(), kinds, nodes, strict=True)
+        ]
 
     def memory(self) -> EngineMemory:
         """Nothing: OpenVINO's CPU plugin does not tell what a network's activations take."""
@@ -154,6 +165,29 @@ class OpenVinoEngine:
             if tuple(tensor.shape) != array.shape:
                 raise EngineError(f"an input has shape {array.shape}, the engine was built for {tensor.shape}")
             tensor.data[:] = array
+
+
+def _nodes(told: Sequence[str], kinds: Sequence[LayerKind], model: bytes | Path) -> list[tuple[str, ...]]:
+    """Nodes of the exported graph that each executed node stands for; "a/Add,a/Relu" names only some of them.
+
+    OpenVINO folds a batch norm into a multiplication of its own making ("Multiply_12345") and that into the
+    convolution, which it no longer names; what makes an output is called after the output. As in ONNX
+    Runtime the rest follows from the graph, backwards from the last name.
+    """
+    graph = load_header(model)
+    known = {name: node.name for node in graph.graph.node for name in (*node.output, node.name)}
+    named = [[known[part] for part in name.split(",") if part in known] for name in told]
+    kernels = [
+        LAYOUT_PREFIXES[0] if kind == "reformat" else (parts[-1] if parts else name)
+        for name, kind, parts in zip(told, kinds, named, strict=True)
+    ]
+    claimed = {part: place for place, parts in enumerate(named) for part in parts}
+    return [
+        tuple(dict.fromkeys((*parts, *(node for node in nodes if claimed.get(node, place) == place))))
+        if kinds[place] == "layer"
+        else nodes
+        for place, (parts, nodes) in enumerate(zip(named, nodes_of(kernels, graph), strict=True))
+    ]
 
 
 def _original_names(graph: Any) -> dict[str, str]:
