@@ -5,19 +5,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from hwprune.cli import show, tables
+from hwprune.cli import latency_tables as tables
+from hwprune.cli import show
 from hwprune.cli.choosing import RARE, chosen
 from hwprune.cli.lasting import TimeIsUp, Until, seconds
 from hwprune.device import resolve
 from hwprune.errors import HwpruneError, ProfileError
+from hwprune.latency.choosing import METHODS, Method
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.prediction import measured_table
-from hwprune.loop.profiling import checked
+from hwprune.loop.profiling import CHECKED, checked
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.loop.tables import begin_with_shipped, check_is_of, table_path, usual_table
@@ -32,6 +35,12 @@ def profile(
     device: Annotated[str, typer.Option(help="cpu, cuda, or a name such as rtx3090; must be in this machine")] = "",
     model: Annotated[
         list[str] | None, typer.Option(help="measure this network instead of the default set; repeatable")
+    ] = None,
+    method: Annotated[
+        Literal["isolated", "in-context", "both"] | None,
+        typer.Option(
+            help="layer by layer, inside whole engines, or both; default: in-context on TensorRT, else isolated"
+        ),
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="default: the device's best")] = None,
     precision: Annotated[
@@ -88,7 +97,7 @@ def profile(
     held_out: Annotated[
         int,
         typer.Option(help="random networks a model that tell the table's error; 0: none", rich_help_panel=RARE),
-    ] = 30,
+    ] = CHECKED,
     seed: Annotated[int, typer.Option(help="of the order and of the random networks", rich_help_panel=RARE)] = 0,
 ) -> None:
     """Measure the latency of layers over their widths on DEVICE; stop and start it as you like.
@@ -131,7 +140,8 @@ def profile(
             begin_with_shipped(path, settings, show.Lines())
         names = _networks(path, model, add_model, check=check)
         lasting_s = seconds(budget) if budget else None
-        _measure(names, settings, path, held_out=held_out, layers=not check, lasting_s=lasting_s)
+        methods = METHODS if method == "both" else (method,)
+        _measure(names, settings, path, methods, held_out=held_out, layers=not check, lasting_s=lasting_s)
         _report(LatencyTable.load(path), as_json=as_json, whole=False)
 
 
@@ -166,7 +176,14 @@ def _networks(path: Path, model: Sequence[str] | None, add_model: Sequence[str] 
 
 
 def _measure(
-    names: Sequence[str], settings: Settings, path: Path, *, held_out: int, layers: bool, lasting_s: float | None
+    names: Sequence[str],
+    settings: Settings,
+    path: Path,
+    methods: Sequence[Method | None],
+    *,
+    held_out: int,
+    layers: bool,
+    lasting_s: float | None,
 ) -> None:
     with show.progress() as bars, tempfile.TemporaryDirectory(prefix="hwprune-profile-") as folder:
         reporter = Until(bars, lasting_s)
@@ -175,11 +192,11 @@ def _measure(
                 Subject(load_model(name), describe_inputs(name), settings, Path(folder) / str(number), reporter, name)
                 for number, name in enumerate(names)
             ]
-            for subject in subjects:
+            for subject, method in product(subjects, methods):
                 if layers:
-                    measured_table(subject, path)
+                    measured_table(subject, path, method=method)
                 if held_out:
-                    checked(subject, path, calibration=settings.calibration, count=held_out)
+                    checked(subject, path, calibration=settings.calibration, count=held_out, method=method)
 
 
 @contextmanager

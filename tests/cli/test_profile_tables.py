@@ -35,7 +35,7 @@ def test_show_says_what_is_in_a_table_without_its_device(cli: Cli, made: Path) -
         "Some CPU",
         "onnxruntime",
         "2: 2 conv",
-        "of 1 of 2 layers, up to 4 KiB",
+        "of 1 of 2 measurements, up to 4 KiB",
         "resnet18",
         "4.5 %",
         "days ago",
@@ -124,6 +124,17 @@ def test_a_check_measures_networks_and_no_layer(cli: Cli, tmp_path: Path) -> Non
     assert cli(*checked, "--model", tiny.REFERENCE).document["checks"][0]["error"]["count"] == 2
     assert cli(*checked, "--held-out", 3).document["checks"][0]["error"]["count"] == 3
     assert dict(LatencyTable.load(table).rows) == dict(before.rows)
+
+
+def test_both_methods_measure_and_are_checked(cli: Cli, tmp_path: Path) -> None:
+    table = tmp_path / "table.parquet"
+    words = ("--device", "cpu", "--multiple", 24, "--model", tiny.REFERENCE, "--held-out", 2, "--table", table)
+
+    document = cli("profile", *words, "--method", "both", "--json").document
+
+    assert document["rows"] > 0
+    assert document["samples"][tiny.REFERENCE] > 0
+    assert {check["method"] for check in document["checks"]} == {"isolated", "in-context"}
 
 
 def test_what_was_measured_when_the_time_is_up_is_kept_and_the_same_command_goes_on(cli: Cli, tmp_path: Path) -> None:
