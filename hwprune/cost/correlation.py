@@ -1,6 +1,6 @@
 """Latency against what is counted: which proxy holds on a device, and which does not.
 
-Three kinds of sets, because a proxy can hold on one and mislead on another:
+Three kinds of sets, because a proxy can hold on one and not on another:
 
     networks       many networks, absolute figures
     widths         one network at random widths, each figure over the dense network's
@@ -154,14 +154,14 @@ class Study:
 
         A proxy *holds* where the lower end of the 95 % interval of Spearman's rank correlation is at least 0.9 on
         every set where it varies (0.9 orders about seven pairs of eight right), and latency does not differ by more
-        than 10 % within any set where it does not vary; it *misleads* where the value is below 0.7 on any set where it
-        varies; else it is *rough*.
+        than 10 % within any set where it does not vary; it *does not hold* where the value is below 0.7 on any set
+        where it varies; else it holds *roughly*.
         """
         if not self.proxies:
             return f"On {self.device} nothing can be said: no count varies."
         judged = {name: self._judged(name) for name in self.proxies}
         parts = []
-        for word, verb in (("holds", "can be trusted"), ("rough", "is rough"), ("misleads", "misleads")):
+        for word, verb in (("holds", "holds"), ("rough", "holds roughly"), ("fails", "does not hold")):
             names = [name for name, found in judged.items() if found == word]
             parts += [f"{PROXIES[name]} {_plural(PROXIES[name], verb)} ({self._evidence(name)})" for name in names]
         if "holds" not in judged.values():
@@ -191,7 +191,7 @@ class Study:
     def _judged(self, name: str) -> str:
         found = [s.correlations[name].spearman for s in self.sets if name in s.proxies]
         if any(not isfinite(one.value) or one.value < FAILS for one in found):
-            return "misleads"
+            return "fails"
         explains = all(s.latency_spread <= UNEXPLAINED for s in self.sets if name in s.equal)
         return "holds" if explains and all(one.low >= HOLDS for one in found) else "rough"
 
@@ -267,7 +267,7 @@ def _paradox(whole: PointSet, within: PointSet) -> list[str]:
 
 def _plural(noun: str, verb: str) -> str:
     """The verb as the noun takes it: only "measured memory" is one thing."""
-    many = {"can be trusted": "can be trusted", "is rough": "are rough", "misleads": "mislead"}
+    many = {"holds": "hold", "holds roughly": "hold roughly", "does not hold": "do not hold"}
     return many[verb] if noun != PROXIES["memory_bytes"] else verb
 
 

@@ -69,7 +69,7 @@ def fit_rows(points: PointSet) -> list[tuple[str, ...]]:
             " + ".join([*(PROXIES[name] for name in term.proxies), "constant"]),
             f"{100 * term.fit.mape:.1f} %",
             f"{100 * term.held_out_mape:.1f} %" if isfinite(term.held_out_mape) else "one family",
-            f"{term.fit.r:.3f}",
+            f"{term.fit.r:.3f}" if isfinite(term.fit.r) else "undefined",
         )
         for term in points.fits
     ]
