@@ -28,7 +28,7 @@ def certify(
 ) -> None:
     """Test a run's network against the dense one: rebuilt, timed by turns, with an interval. Exit 3: not faster."""
     opened, settings = finished(run)
-    spec = asked_spec(settings, device, runtime, precision)
+    spec = asked_spec(opened, settings, device, runtime, precision)
     images = batch or settings.batch
     with show.progress() as bars:
         bars.stage(f"certifying with {spec.name} on {spec.device}")

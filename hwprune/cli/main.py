@@ -16,6 +16,7 @@ from hwprune.cli import show
 from hwprune.cli.certifying import certify
 from hwprune.cli.correlating import correlate
 from hwprune.cli.doctor import doctor
+from hwprune.cli.explaining import explain
 from hwprune.cli.inspecting import inspect
 from hwprune.cli.profiling import profile
 from hwprune.cli.pruning import prune
@@ -50,7 +51,7 @@ def _interruptible(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for command in (quickstart, prune, profile, inspect, validate, certify, correlate, doctor):
+for command in (quickstart, prune, profile, inspect, validate, certify, explain, correlate, doctor):
     app.command()(_interruptible(command))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ def certify(
         raise EngineError(
             f"{rebuilds} rebuilds are too few for a certificate", fix=f"ask for {FEWEST_REBUILDS} or more"
         )
-    runtime, watch = spec.open(), watch_for(resolve(spec.device))
+    fresh = replace(spec, timing_cache="")  # with tactics kept from before, rebuilds would hide how builds differ
+    runtime, watch = fresh.open(), watch_for(resolve(spec.device))
     if not runtime.can_time:
         raise EngineError(
             f"{spec.device} is not in this machine, so nothing can be timed",
@@ -76,7 +77,7 @@ def certify(
         pruned_blocks_ms=pruned_blocks,
         dense_samples_ms=dense_samples,
         pruned_samples_ms=pruned_samples,
-        runtime=spec.as_dict(),
+        runtime=fresh.as_dict(),
         fingerprint=dict(runtime.fingerprint()),
         batch=batch,
         clocks=watch.clocks,

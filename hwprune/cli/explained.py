@@ -13,9 +13,15 @@ def explanation_tables(found: Explanation) -> None:
     """Print them: causes always, the others where they have something to say."""
     whole = "latency" if found.measured else "all layers"
     rows = [
-        (WORDS[c.name], _count(c.dense_count), format_ms(c.dense_ms), _count(c.pruned_count), format_ms(c.pruned_ms))
-        + (signed(c.difference_ms),)
-        for c in found.causes
+        (
+            WORDS[cause.name],
+            _count(cause.dense_count),
+            format_ms(cause.dense_ms),
+            _count(cause.pruned_count),
+            format_ms(cause.pruned_ms),
+            signed(cause.difference_ms),
+        )
+        for cause in found.causes
     ]
     total = (whole, "", format_ms(found.dense_ms), "", format_ms(found.pruned_ms), signed(found.difference_ms))
     heads = ("cause", "layers", "dense", "layers", "pruned", "difference")
@@ -59,7 +65,7 @@ def _misfits(found: Explanation) -> None:
     if any(one.off.leaves_layout for one in found.misfits):
         note = f"; * no multiple of {found.rule.least}: its tensors leave the layout"
     title = f"widths off the device's alignment: multiples of {found.rule.multiple} ({found.rule.why}){note}"
-    heads = ("layer", "widths", "at fault", "takes", "next up would cost", "next down would give")
+    heads = ("layer", "widths", "at fault", "takes", "at the next above", "at the next below")
     show.table(title, heads, [_misfit(one) for one in found.misfits[:MOST_ROWS]], caption=_more(len(found.misfits)))
 
 
