@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 #
-# hwprune with TensorRT, PyCUDA and ONNX Runtime, for a machine with an NVIDIA GPU and the NVIDIA Container Toolkit.
+# hwprune with TensorRT, PyCUDA, NVML and ONNX Runtime, for a machine with an NVIDIA GPU and the NVIDIA Container Toolkit.
 #
 #   docker build -t hwprune .
 #   docker run --rm --gpus all -v "$PWD:/work" hwprune doctor
@@ -41,7 +41,7 @@ RUN pip install setuptools wheel \
 
 COPY . /opt/hwprune
 WORKDIR /opt/hwprune
-RUN pip install ".[tensorrt,onnxruntime,test]" \
+RUN pip install ".[tensorrt,onnxruntime,nvml,test]" \
     && python -c "import hwprune, onnxruntime, torch" \
     && pip show tensorrt pycuda > /dev/null
 

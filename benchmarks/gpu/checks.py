@@ -56,6 +56,13 @@ STEPS = (
         (*RUNNING, *EXPORT, "tensorrt_rtx"),
         "does TensorRT-RTX build and run here, for this card or another",
     ),
+    Step("numbers", 60, (*RUNNING, *EXPORT), "TensorRT's outputs and latency in every precision that it has here"),
+    Step("overhead", 60, (*RUNNING, *EXPORT), "what the profiler adds to each layer, on four networks"),
+    Step("incontext", 200, LIBRARY, "whole networks at sampled widths, attributed, and the error on unseen ones"),
+    Step("certify", 90, LIBRARY, "two equal networks and a shallower one, with clocks and throttling by NVML"),
+    Step("quantized", 90, (*LIBRARY, "sklearn", "onnxruntime"), "int8 and fp8: latency, top-1 by calibration inputs"),
+    Step("memory", 60, LIBRARY, "device memory at four widths beside what the builder plans"),
+    Step("cache", 60, (*RUNNING, *EXPORT), "TensorRT's timing cache in a file: equal tactics, faster builds"),
     Step("graphs", 90, RUNNING, "PyTorch with CUDA graphs: latency, its noise, memory, numbers against the CPU"),
     Step(
         "profile", 300, LIBRARY, "a latency table of the card, and its error on unseen networks where it gets complete"
@@ -185,6 +192,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="resnet50", help="of profile")
     parser.add_argument("--most-widths", type=int, default=8, help="of one group in profile")
     parser.add_argument("--multiple", type=int, default=0, help="of the widths in profile; 0 chooses by the device")
+    parser.add_argument("--samples", type=int, default=48, help="of whole networks in incontext")
     parser.add_argument("--engines", default="", help="folder of *.engine files for the step of that name")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     parser.add_argument("--told", default="{}", help=argparse.SUPPRESS)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import truth_steps
 from subjects import (
     Options,
     check_document,
@@ -37,7 +38,7 @@ CARDLESS = ("machine", "rtx")  # these have something to say without a card
 
 def machine(out: Path, options: Options) -> str:
     """What is here."""
-    told = {"packages": {d.name: d.version for d in metadata.distributions()}, "python": sys.version}
+    told: dict[str, Any] = {"packages": {d.name: d.version for d in metadata.distributions()}, "python": sys.version}
     device = resolve(options["device"])
     told["fingerprint"] = device.fingerprint() if device.here else {}
     asked = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.max.sm,temperature.gpu", "--format=csv"]
@@ -145,8 +146,10 @@ def trt(out: Path, options: Options) -> str:
     """What only a live TensorRT engine tells."""
     from hwprune.runtimes.select import RUNTIMES, _installed
     from hwprune.runtimes.tensorrt import TensorRT
+    from hwprune.runtimes.tensorrt_module import Flavour
 
-    flavour = next((n for n in ("tensorrt", "tensorrt_rtx") if _installed(RUNTIMES[n])), None)
+    flavours: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
+    flavour = next((name for name in flavours if _installed(RUNTIMES[name])), None)
     if flavour is None:
         raise HwpruneError("neither tensorrt nor tensorrt_rtx is installed", fix="see benchmarks/gpu/README.md")
     model, inputs = classifier("resnet50")
@@ -154,6 +157,9 @@ def trt(out: Path, options: Options) -> str:
     layers = engine.layers(repeats=20)
     told = {"flavour": flavour, **timed(engine), "memory": asdict(engine.memory())}
     told |= {"layers": [asdict(layer) for layer in layers], "inspector": json.loads(engine.information())}
+    # What the builder logs wherever it builds, beside the inspector's account of the same engine.
+    told["logged"] = [asdict(layer) for layer in engine._built.layers]
+    told["structure"] = [asdict(layer) for layer in engine.structure()]
     write(out, "trt", told)
     total = sum(layer.median_ms for layer in layers)
     return f"{flavour}: {told['median_ms']:.3f} ms; {len(layers)} layers sum to {total:.3f} ms; {told['memory']}"
@@ -165,7 +171,8 @@ def amp(out: Path, options: Options) -> str:
     from hwprune.models.cifar_resnet import resnet20
     from hwprune.recovery.finetune import finetune
 
-    told, data = {}, hwprune.load_data("digits", batch_size=64)
+    told: dict[str, dict[str, Any]] = {}
+    data = hwprune.load_data("digits", batch_size=64)
     for name, wanted in (("float32", False), ("default", None)):
         torch.manual_seed(0)
         network, started = resnet20(num_classes=10).to(options["device"]), time.monotonic()
@@ -243,9 +250,9 @@ def tests(out: Path, options: Options) -> str:
     return last[0]
 
 
-STEPS: Mapping[str, Callable[[Path, Options], str]] = {
+STEPS: dict[str, Callable[[Path, Options], str]] = {
     f.__name__: f for f in (machine, rtx, graphs, profile, prune, trt, amp, ort, pycuda, engines, tests)
-}
+} | truth_steps.STEPS
 
 
 def run(name: str, out: Path, options: Options) -> int:
