@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from hwprune.latency.attribution import Attributor
 from hwprune.latency.design import around
 from hwprune.latency.design import settings as space_filling
 from hwprune.latency.in_context import FEWEST_SAMPLES, InContext, fitted
-from hwprune.latency.profiler import FLUSH_S, open_table, reference_engine
+from hwprune.latency.profiler import FLUSH_S, MOST_FLUSHING, open_table, reference_engine
 from hwprune.latency.sample import NetworkSample, structure_of
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.subject import Subject
@@ -115,30 +116,45 @@ def measure_samples(
         of: samples done before, and in all, for the reporter.
     """
     done, total = of if of[1] else (0, len(wanted))
-    table = open_table(subject.runtime, path, resolve(subject.spec.device))
     subject.reporter.stage(f"{title} on {subject.spec.device} with {subject.spec.name}")
-    layers, groups_hash = subject.network.layers, subject.network.groups_hash
-    attributor = Attributor(layers)
-    fresh: list[NetworkSample] = []
-    started = flushed = time.monotonic()
-
-    def flush() -> LatencyTable:
-        return table.with_samples(fresh, layers, groups_hash).save(path) if fresh else table
-
+    keeper = _Keeper(subject, open_table(subject.runtime, path, resolve(subject.spec.device)), path, flush_s)
+    attributor = Attributor(subject.network.layers)
+    started = time.monotonic()
     with closing(reference_engine(subject.runtime)) as reference:
         try:
             for number, widths in enumerate(wanted, start=1):
-                fresh.append(_sample(subject, widths, reference, attributor))
-                now = time.monotonic()
-                left = (now - started) / number * (total - done - number)
+                keeper.keep(_sample(subject, widths, reference, attributor))
+                left = (time.monotonic() - started) / number * (total - done - number)
                 subject.reporter.advance(done + number, total, left)
-                if now - flushed > flush_s:
-                    table = flush()
-                    fresh.clear()
-                    flushed = time.monotonic()
         finally:
-            table = flush()
-    return table
+            keeper.flush()
+    return keeper.table
+
+
+@dataclass
+class _Keeper:
+    """The table as it grows: flushed every few seconds, or more rarely where it is so large that writing takes long."""
+
+    subject: Subject
+    table: LatencyTable
+    path: Path
+    flush_s: float
+    fresh: list[NetworkSample] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+    took_s: float = 0.0
+
+    def keep(self, sample: NetworkSample) -> None:
+        self.fresh.append(sample)
+        if time.monotonic() - self.flushed > max(self.flush_s, self.took_s / MOST_FLUSHING):
+            self.flush()
+
+    def flush(self) -> None:
+        if self.fresh:
+            started = time.monotonic()
+            network = self.subject.network
+            self.table = self.table.with_samples(self.fresh, network.layers, network.groups_hash).save(self.path)
+            self.fresh, self.flushed = [], time.monotonic()
+            self.took_s = self.flushed - started
 
 
 def _sample(subject: Subject, widths: Setting, reference: Engine, attributor: Attributor) -> NetworkSample:
