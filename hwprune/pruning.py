@@ -27,7 +27,6 @@ from hwprune.loop.tables import begin_with_shipped, table_path, usual_table
 from hwprune.loop.unmeasured import (
     correlated_of,
     has_stand_in,
-    kept_mixture,
     remember,
     required_mixture,
     stands_in,
@@ -162,7 +161,7 @@ def _all_of(job: Job) -> Result:
         candidates=ledger_of(job).candidates,
         certificate=certificate,
         directory=run.path,
-        unmeasured=_unmeasured(job),
+        unmeasured=told(job, plan.kept_widths),
     )
     run.once("result", lambda: _summary(result))
     return result
@@ -189,12 +188,6 @@ def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, LayerCost | None]:
         if goal is None and predictor is not None:
             run.keep(dense, predictor.predict_ms(subject.network.widths))
     return goal or goal_of(job, run.kept(dense)), predictor
-
-
-def _unmeasured(job: Job) -> str:
-    """See `Result`."""
-    mixture = kept_mixture(job.run) if has_stand_in(job.run) else None
-    return "" if mixture is None else told(job.settings.device, mixture, str(Target.parse(job.settings.target)))
 
 
 def _summary(result: Result) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from hwprune.cost.statistics import Fit, held_out, mape, pearson
 from hwprune.cost.work import macs, output_elements, weight_elements
 from hwprune.errors import ProfileError
-from hwprune.files import write_atomically
+from hwprune.files import PROFILES, write_atomically
 from hwprune.graph.layers import NetworkLayer
 from hwprune.graph.network import Network
 from hwprune.search.problem import Widths
@@ -195,18 +195,13 @@ class Correlated:
         return self.predict_ms(widths) / self.dense_ms
 
 
-def shipped_folder() -> Path:
-    """Where the mixtures lie that ship with the project."""
-    return Path(__file__).parents[1] / "profiles"
-
-
 def find_mixture(device: str, *folders: Path) -> Mixture | None:
     """The device's mixture in the first of ``folders`` that has one, else the shipped one; None where there is none.
 
     Raises:
         ProfileError: the file is damaged.
     """
-    for folder in (*folders, shipped_folder()):
+    for folder in (*folders, PROFILES):
         path = folder / f"{device}{SUFFIX}"
         if path.exists():
             return Mixture.load(path)

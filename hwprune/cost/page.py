@@ -17,6 +17,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 img { max-width: 100%; height: auto }
 .verdict { font-size: 1.05rem; border-left: 4px solid #1f77b4; padding-left: 1rem }
 .note { border-left: 4px solid #d62728; padding-left: 1rem } table { border-collapse: collapse; font-size: .9rem }
+td { white-space: nowrap }
 th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
 .wide { overflow-x: auto } details { margin: .6rem 0 } summary { cursor: pointer }
 """

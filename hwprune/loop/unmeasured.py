@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from hwprune.cost.mixture import SUFFIX, Correlated, Mixture, find_mixture
@@ -13,6 +14,7 @@ from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.run import Run
 from hwprune.target import Target
+from hwprune.units import format_percent
 
 MIXTURE, STANDS_IN = "mixture", "mixture stands in for a table"  # what a run keeps
 
@@ -94,9 +96,17 @@ def has_stand_in(run: Run) -> bool:
     return bool(run.kept(STANDS_IN))
 
 
-def told(device: str, mixture: Mixture, target: str) -> str:
-    """What such a run says of itself, plainly."""
+def told(job: Job, widths: Mapping[str, int]) -> str:
+    """What a run without any latency says of itself, plainly; "" where latency was measured or came from a table."""
+    cost = correlated_of(job) if has_stand_in(job.run) else None
+    if cost is None:
+        return ""
+    device, target, share = job.settings.device, Target.parse(job.settings.target), format_percent(cost.share(widths))
+    if target.quantity == "latency":
+        aim = f"{format_percent(target.value)} is of the correlated cost, and the network has {share} of it"
+    else:
+        aim = f"Channels were priced by the correlated cost, of which the network has {share}"
     return (
-        f"Nothing was timed: {device} is not here and has no latency table. The target {target} is of the correlated "
-        f"cost, a mixture of MACs, activations and parameters {mixture}. No latency and no speed-up is claimed."
+        f"Nothing was timed: {device} is not here and has no latency table. {aim}. That cost is a mixture of MACs, "
+        f"activations and parameters {cost.mixture}. No latency and no speed-up is claimed."
     )

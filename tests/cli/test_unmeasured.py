@@ -37,7 +37,7 @@ def test_a_card_that_nobody_has_profiled_is_pruned_for_by_its_correlated_cost(cl
     cost, widths = _cost(), json.loads(ledger.widths.iloc[-1])
 
     assert outcome.code == 0, outcome.err
-    for words in ("Nothing was timed: rtx3090 is not here", "of the correlated cost", "No latency and no speed-up"):
+    for words in ("Nothing was timed: rtx3090", "60.0 % is of the correlated cost", "No latency and no speed-up"):
         assert words in " ".join(outcome.out.split())
     assert "latency not measured" in outcome.err
     assert "correlated cost 59" in outcome.err or "correlated cost 60.0 %" in outcome.err
@@ -55,6 +55,15 @@ def test_a_card_that_nobody_has_profiled_is_pruned_for_by_its_correlated_cost(cl
     assert not (tmp_path / "run" / "certificate.json").exists()
 
     refused(cli("certify", tmp_path / "run"), "rtx3090")
+
+
+def test_another_target_says_that_only_its_prices_were_correlated(prune: Cli) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    outcome = prune("--device", "rtx3090", "--runtime", "tensorrt_rtx", "--normalisation", "latency", "--epochs", 0)
+
+    assert outcome.code == 0, outcome.err
+    assert "Channels were priced by the correlated cost" in " ".join(outcome.out.split())
+    assert "is of the correlated cost" not in " ".join(outcome.out.split())
 
 
 def test_milliseconds_on_a_card_that_nobody_has_profiled_are_refused(cli: Cli, tmp_path: Path) -> None:

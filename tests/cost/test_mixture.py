@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from hwprune.cost.mixture import SUFFIX, Correlated, Mixture, MixtureError, find_mixture, shipped_folder
+from hwprune.cost.mixture import SUFFIX, Correlated, Mixture, MixtureError, find_mixture
 from hwprune.cost.normalisation import NORMALISATIONS, price
 from hwprune.cost.work import parameter_names, weight_elements, work
 from hwprune.device import GPUS
 from hwprune.errors import ProfileError
+from hwprune.files import PROFILES
 from hwprune.graph.coupling import analyze
 from hwprune.models.cifar_resnet import resnet20
 from tests.graph.networks import build
@@ -111,7 +112,7 @@ def test_a_file_that_is_no_mixture_is_refused(tmp_path: Path, change: dict[str, 
 
 
 def test_what_ships_has_its_device_its_source_its_licence_and_its_error() -> None:
-    files = sorted(shipped_folder().glob(f"*{SUFFIX}"))
+    files = sorted(PROFILES.glob(f"*{SUFFIX}"))
 
     assert {"rtx3090", "rtx4090", "rtx5090"} <= {path.name.removesuffix(SUFFIX) for path in files}
     for path in files:
