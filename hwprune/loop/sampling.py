@@ -163,7 +163,7 @@ def _sample(subject: Subject, widths: Setting, reference: Engine, attributor: At
         build_s = clock.lap()
         paired = measure_paired(engine, reference, most_blocks=15, block_ms=BLOCK_MS, gate=GATE)
         time_s = clock.lap()
-        found = attributor(engine.layers(repeats=_repeats(paired)))
+        found = attributor(engine.layers(repeats=_repeats(paired)), widths)
         memory = engine.memory()
     return NetworkSample(
         network=subject.reference,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +60,24 @@ def test_an_activation_that_runs_alone_is_of_the_layer_that_it_would_be_fused_in
 
 def test_modules_without_a_graph_are_known_by_their_names() -> None:
     assert Attributor(NETWORK)([time("conv1", 1.0), time("bn1", 2.0), time("fc", 4.0)]).ms == {"conv1": 3.0, "fc": 4.0}
+
+
+def test_a_compilers_layer_over_a_whole_block_is_shared_out_by_work() -> None:
+    block = time("{ForeignNode}", 3.0, "conv1/Conv bn1/BatchNormalization block.conv/Conv block/Add")
+    wide = replace(NETWORK[2], c_out=WidthOf(0, (("g", 2),)))
+
+    found = Attributor([NETWORK[0], NETWORK[1], wide, *NETWORK[3:]])([block], {"g": 8})
+
+    assert found.ms == {"conv1": 1.0, "block.conv": 2.0}
+    assert sum(found.engine_layers.values()) == 1
+
+
+def test_a_change_of_layout_is_of_the_layer_that_the_runtime_says() -> None:
+    found = Attributor(NETWORK)(
+        [time("r", 1.0, "fc/Gemm", "reformat"), time("k", 2.0, "conv1/Conv"), time("fc/Gemm", 4.0)]
+    )
+
+    assert found.ms == {"fc": 5.0, "conv1": 2.0}
 
 
 def test_what_belongs_to_no_layer_is_in_the_rest() -> None:
