@@ -19,7 +19,7 @@ from hwprune.latency.profiler import profile
 from hwprune.latency.table import LatencyTable
 from hwprune.layer import Layer
 from hwprune.loop.settings import Settings
-from hwprune.loop.tables import table_path
+from hwprune.loop.tables import usual_table
 from hwprune.run import Run
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.validation.alignment import rule_for
@@ -130,6 +130,6 @@ def _own_table(run: Run, settings: Settings) -> LatencyTable | None:
     """The table that the run was pruned by; None where it is gone."""
     try:
         origin = Origin.from_json(run.origin)
-        return LatencyTable.load(origin.table or table_path(settings))
+        return LatencyTable.load(origin.table or usual_table(settings))
     except HwpruneError:
         return None
