@@ -30,7 +30,7 @@ from hwprune.runtimes.onnx_dense import products_as_convolutions
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_graph import load
 from hwprune.runtimes.onnx_half import to_half
-from hwprune.runtimes.onnx_quantized import quantized
+from hwprune.runtimes.onnx_quantized import WEIGHTED, quantized
 from hwprune.runtimes.tensorrt_engine import Built, TensorRTEngine
 from hwprune.runtimes.tensorrt_layers import from_build_log
 from hwprune.runtimes.tensorrt_module import Flavour, planned_bytes
@@ -175,6 +175,7 @@ class TensorRT:
             weight_bytes=_weight_bytes(proto),
             planned_bytes=planned_bytes(logger.messages),
             layers=tuple(from_build_log(logger.messages)),
+            weighted=tuple(node.name for node in proto.graph.node if node.op_type in WEIGHTED),
         )
 
     def _refused(self, reason: str) -> EngineError:

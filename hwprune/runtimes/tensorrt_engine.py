@@ -13,7 +13,7 @@ import numpy as np
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import EngineMemory, LayerTime
 from hwprune.runtimes.cuda import Cuda, Launch, capture
-from hwprune.runtimes.tensorrt_layers import EngineLayer, from_information, joined
+from hwprune.runtimes.tensorrt_layers import EngineLayer, completed, from_information, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,14 @@ class Built:
         weight_bytes: constants of the ONNX graph.
         planned_bytes: device memory that an execution context takes, by the builder's plan; None where it told none.
         layers: of the engine, by the builder's log; empty where it listed none.
+        weighted: names of the graph's convolutions and products, in its order.
     """
 
     serialized: bytes
     weight_bytes: int
     planned_bytes: int | None = None
     layers: tuple[EngineLayer, ...] = ()
+    weighted: tuple[str, ...] = ()
 
 
 class TensorRTEngine:
@@ -78,7 +80,8 @@ class TensorRTEngine:
         By the inspector where the card is here. Without it engines cannot be inspected (loading one needs a driver);
         then by the builder's own list, which TensorRT-RTX logs wherever it builds. Empty where neither tells.
         """
-        return from_information(self.information()) if self._live is not None else list(self._built.layers)
+        told = from_information(self.information()) if self._live is not None else self._built.layers
+        return completed(told, self._built.weighted)
 
     def memory(self) -> EngineMemory:
         """What an execution context asks for, and the weights of the ONNX graph.

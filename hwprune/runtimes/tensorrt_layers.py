@@ -3,7 +3,8 @@
     from_information   the inspector's JSON (10.x: bare names, or objects with "Format/Datatype"; 11.x: "Format" and
                        "Datatype" apart; trtexec's --exportLayerInfo is the same document)
     from_build_log     the builder's own list of layers, which it logs without a GPU as well
-    joined             a profile's (name, time) pairs with either of them
+    completed          either of them with the nodes that the compiler forgot to tell
+    joined             a profile's (name, time) pairs with any of them
 
 Pure functions over text: nothing here imports TensorRT.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwprune.errors import EngineError
@@ -25,8 +27,10 @@ OUTPUT = re.compile(r"_output_\d+$")  # TorchScript's exporter names the tensors
 WRAPPED = re.compile(r"(?:PWN|PointWise)\((.*)\)")
 FOREIGN = re.compile(r"\{ForeignNode\[(.*)\]\}")
 ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1e\x1f\s\[]|$)")
-COMPILED = re.compile(r"__myl_([A-Za-z]+)_")  # "__myl_CorrMulAddRelu_myl0_1": what the compiler has fused
+COMPILED = re.compile(r"__my[el](?:_([A-Za-z]+)|\d+)_")  # "__myl_CorrMulAddRelu_myl0_1": what the compiler has fused
 MOVING = frozenset({"Move", "Cast", "Tran", "Resh", "Perm"})  # in such names: the numbers stay what they are
+PADDING = MOVING | {"Conc"}  # as well, where it is no node of the network: channels of zeros are put beside them
+POINTWISE = "kgen"  # the compiler's type for kernels that it writes itself; products have others
 WAITING = frozenset({"signal", "wait"})  # of one stream for another: no work, no time
 LOGGED = re.compile(r"Name: (?P<name>.*?), LayerType: (?P<type>[^,]*),(?P<rest>.*)", re.DOTALL)
 LOGGED_TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: \[([\d,]*)\].*?, Datatype: (\w+), Format: (.*?) \}")
@@ -136,10 +140,7 @@ def kind_of(name: str, layer_type: str = "", nodes: Sequence[str] = ()) -> Layer
         return "reformat"
     if name.endswith(COPY):
         return "copy"
-    compiled = COMPILED.match(name)
-    if compiled is not None and not nodes and MOVING.issuperset(re.findall("[A-Z][a-z]*", compiled[1])):
-        return "reformat"
-    return "layer"
+    return "reformat" if not nodes and _only(MOVING, name) else "layer"
 
 
 def nodes_of(name: str) -> tuple[str, ...]:
@@ -151,6 +152,8 @@ def nodes_of(name: str) -> tuple[str, ...]:
     (('a/Conv', 'b/Conv'), ('/22/Mul_2',))
     >>> nodes_of("{ForeignNode[a/Conv...b/Gemm]}"), nodes_of("__myl_Move_myl0_0")
     (('a/Conv', 'b/Gemm'), ())
+    >>> nodes_of("__mye4775_myl0_113")
+    ()
     """
     if (reformatted := REFORMATTING.fullmatch(name)) is not None:
         return nodes_of(reformatted[1])
@@ -167,6 +170,33 @@ def nodes_of(name: str) -> tuple[str, ...]:
         else:
             found.append(part)
     return tuple(dict.fromkeys(found))
+
+
+def completed(layers: Sequence[EngineLayer], weighted: Sequence[str]) -> list[EngineLayer]:
+    """``layers`` with what the compiler leaves out of its account, by the graph's nodes with weights in order.
+
+    - Of some products it tells no node. Where as many layers tell none as there are convolutions and products that no
+      layer stands for, they are each other's, in order.
+    - It gives the padding of a convolution's input the convolution's node. That is a reformat for it.
+    """
+    standing = Counter(node for layer in layers for node in layer.nodes)
+    missing = [node for node in weighted if node not in standing]
+    silent = [i for i, one in enumerate(layers) if not one.nodes and one.kind == "layer" and one.type != POINTWISE]
+    found = list(layers)
+    if len(missing) == len(silent):
+        for place, node in zip(silent, missing, strict=True):
+            found[place] = replace(found[place], nodes=(node,))
+    for place, layer in enumerate(layers):
+        if layer.nodes and _only(PADDING, layer.name) and all(standing[node] > 1 for node in layer.nodes):
+            found[place] = replace(layer, kind="reformat")
+    return found
+
+
+def _only(steps: frozenset[str], name: str) -> bool:
+    """Whether a compiled layer does nothing but these steps."""
+    compiled = COMPILED.match(name)
+    told = re.findall("[A-Z][a-z]*", compiled[1] or "") if compiled is not None else []
+    return bool(told) and steps.issuperset(told)
 
 
 def _parts(name: str) -> list[str]:

@@ -77,6 +77,15 @@ def test_the_builder_tells_an_absent_cards_engine_its_layers_and_memory(resnet18
     assert planned >= 64 * 32 * 32 * 4, "at least the largest tensor"
 
 
+@needs_rtx
+def test_every_convolution_is_in_one_layer_also_where_the_compiler_forgets_some() -> None:
+    network = export(torchvision.models.shufflenet_v2_x1_0().eval(), (images(size=64),))
+    engine = TensorRT("tensorrt_rtx", precision="fp16", compute_capability=(8, 6)).build_onnx(network)
+    found = sorted(n for layer in engine.structure() if layer.kind == "layer" for n in layer.nodes if n[-5:] == "/Conv")
+
+    assert found == sorted(node.name for node in onnx_nodes(network) if node.op_type == "Conv")
+
+
 def onnx_nodes(model: bytes) -> list[onnx.NodeProto]:
     return list(onnx.load_from_string(model).graph.node)
 

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprune.errors import EngineError
-from hwprune.runtimes.tensorrt_layers import EngineLayer, from_build_log, from_information, joined, nodes_of
+from hwprune.runtimes.tensorrt_layers import (
+    EngineLayer,
+    completed,
+    from_build_log,
+    from_information,
+    joined,
+    nodes_of,
+)
 
 NAMES_ONLY = {
     "Layers": [
@@ -125,6 +132,30 @@ def test_the_builders_log_tells_the_same_as_the_document() -> None:
 
 def test_a_log_without_a_list_gives_no_layers() -> None:
     assert from_build_log(["Formats and tactics selection completed in 0.1 seconds."]) == []
+
+
+def test_products_that_tell_no_node_are_those_that_no_layer_stands_for() -> None:
+    told = [
+        EngineLayer("__myl_CorrRelu_myl0_0", "runtime_fusion", "layer", ("a/Conv", "a/Relu")),
+        EngineLayer("__mye12_myl0_1", "gemm", "layer", ()),
+        EngineLayer("__myl_MulCast_myl0_2", "kgen", "layer", ()),
+        EngineLayer("__myl_FcAdd_myl0_3", "runtime_fusion", "layer", ()),
+        EngineLayer("__myl_Move_myl0_4", "kgen", "reformat", ()),
+    ]
+    nodes = [layer.nodes for layer in completed(told, ["a/Conv", "b/Conv", "c/Gemm"])]
+
+    assert nodes == [("a/Conv", "a/Relu"), ("b/Conv",), (), ("c/Gemm",), ()]
+    assert completed(told, ["a/Conv", "b/Conv"]) == told, "which of the two it is, nobody knows"
+
+
+def test_the_padding_of_an_input_is_a_reformat_and_a_concatenation_is_not() -> None:
+    told = [
+        EngineLayer("__myl_ConcMove_myl0_0", "kgen", "layer", ("stem/Conv",)),
+        EngineLayer("__myl_CorrRelu_myl0_1", "runtime_fusion", "layer", ("stem/Conv", "Relu")),
+        EngineLayer("__myl_ConcMove_myl0_2", "kgen", "layer", ("cat/Concat",)),
+    ]
+
+    assert [layer.kind for layer in completed(told, ["stem/Conv"])] == ["reformat", "layer", "layer"]
 
 
 def test_times_find_their_layers_and_none_is_lost() -> None:
