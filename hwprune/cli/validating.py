@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from hwprune.cli import show
-from hwprune.device import resolve
+from hwprune.cli.networks import asked_spec
 from hwprune.errors import EngineError, RunError
 from hwprune.loop.settings import Settings
 from hwprune.run import Run
-from hwprune.runtimes.select import spec_for
 from hwprune.units import format_bytes, format_ms
 from hwprune.validation.engine import EngineReport, build_engine
 
@@ -21,15 +20,12 @@ def validate(
     run: Annotated[Path, typer.Argument(help="run directory of `hwprune prune`")],
     device: Annotated[str, typer.Option(help="cpu, cuda or a name; default: the run's")] = "",
     runtime: Annotated[str | None, typer.Option(help="default: the device's best")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, fp16, bf16")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, fp16, bf16, int8, fp8")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Build the engine of a saved network, and time it where the device is here."""
-    settings = Settings.from_json(Run.resume(run).settings)
-    chosen = runtime if device or runtime else settings.runtime
-    spec = spec_for(
-        resolve(device or settings.device), chosen, precision=precision or settings.precision, threads=settings.threads
-    )
+    opened = Run.resume(run)
+    spec = asked_spec(opened, Settings.from_json(opened.settings), device, runtime, precision)
     files = {"dense": run / "dense.onnx", "pruned": run / "model.onnx"}
     for file in files.values():
         if not file.exists():
