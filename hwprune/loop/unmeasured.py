@@ -103,7 +103,9 @@ def told(job: Job, widths: Mapping[str, int]) -> str:
         return ""
     device, target, share = job.settings.device, Target.parse(job.settings.target), format_percent(cost.share(widths))
     if target.quantity == "latency":
-        aim = f"{format_percent(target.value)} is of the correlated cost, and the network has {share} of it"
+        aim = (
+            f"The target of {format_percent(target.value)} is of the correlated cost, and the network has {share} of it"
+        )
     else:
         aim = f"Channels were priced by the correlated cost, of which the network has {share}"
     return (
