@@ -96,8 +96,7 @@ class InContext:
         surface = self.surfaces.get(layer.name)
         if surface is None:
             return np.zeros(len(c_in))
-        covered = np.array([surface.covers(a, b) for a, b in zip(c_in, c_out, strict=True)])
-        found: Floats = np.where(covered, surface.at(c_in, c_out), np.nan)
+        found: Floats = np.where(surface.covers(c_in, c_out), surface.at(c_in, c_out), np.nan)
         return found
 
     def part(self, layer: NetworkLayer) -> Floats:

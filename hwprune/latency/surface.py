@@ -130,10 +130,12 @@ class Surface:
         missed = np.average((self.left_out - self.points.values) ** 2, weights=weights)
         return float(np.sqrt(missed)) / mean if mean else 0.0
 
-    def covers(self, c_in: float, c_out: float) -> bool:
-        """Whether these widths lie between measured ones: nothing is said beyond them."""
-        a, b = self.points.c_in, self.points.c_out
-        return bool(a.min() <= c_in <= a.max() and b.min() <= c_out <= b.max())
+    def covers(self, c_in: Sequence[int], c_out: Sequence[int]) -> NDArray[np.bool_]:
+        """Whether each pair of widths lies between measured ones: nothing is said beyond them."""
+        a, b = np.asarray(c_in, dtype=float), np.asarray(c_out, dtype=float)
+        (low_in, high_in), (low_out, high_out) = ((x.min(), x.max()) for x in (self.points.c_in, self.points.c_out))
+        found: NDArray[np.bool_] = (low_in <= a) & (a <= high_in) & (low_out <= b) & (b <= high_out)
+        return found
 
     def at(self, c_in: Sequence[int], c_out: Sequence[int]) -> Floats:
         """Latency at each pair of widths."""

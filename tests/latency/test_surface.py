@@ -84,7 +84,7 @@ def test_uncertainty_grows_away_from_what_was_measured_and_with_doubt() -> None:
 
     assert at_point < between
     assert fit(doubted, Kernel()).deviation([16], [16])[0] > at_point * fit(doubted, Kernel()).spread / surface.spread
-    assert surface.covers(8, 64) and not surface.covers(4, 8) and not surface.covers(8, 65)
+    assert surface.covers([8, 4, 8], [64, 8, 65]).tolist() == [True, False, False]
 
 
 @settings(deadline=None)
