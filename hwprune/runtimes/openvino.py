@@ -19,6 +19,7 @@ from hwprune.runtimes.onnxruntime import load_header
 from hwprune.runtimes.onnxruntime_nodes import LAYOUT_PREFIXES, nodes_of
 
 REORDER = "Reorder"  # type of a node that only changes a layout
+NO_WORK = frozenset({"Const", "Input", "Output"})  # types of nodes that never run
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -130,32 +131,21 @@ class OpenVinoEngine:
         """
         self._open()
         profiled = self._compile_profiled()
-        names = _original_names(profiled.get_runtime_model())
+        nodes = _executable(profiled.get_runtime_model())
         request = profiled.create_infer_request()
         for port, tensor in zip(profiled.inputs, self._request.input_tensors, strict=True):
             request.set_tensor(port, tensor)
         request.infer()
-        first = self._counters(request)
+        first = _counters(request)
         for _ in range(repeats):
             request.infer()
-        last = self._counters(request)
-        told = [names.get(name) or name for name in first]
-        kinds: list[LayerKind] = ["reformat" if kind == REORDER else "layer" for _, kind in first.values()]
-        nodes = _nodes(told, kinds, self._model)
-        times = [_without_first(us, last.get(name, (0, ""))[0], repeats) for name, (us, _) in first.items()]
+        last = _counters(request)
+        kinds: list[LayerKind] = ["reformat" if kind == REORDER else "layer" for _, kind in nodes.values()]
+        told = [layers or name for name, (layers, _) in nodes.items()]
         return [
-            LayerTime(name, ms, kind, stands_for)
-            for name, ms, kind, stands_for in zip(told, times, kinds, nodes, strict=True)
+            LayerTime(called, _without_first(first.get(name, 0), last.get(name, 0), repeats), kind, stands_for)
+            for name, called, kind, stands_for in zip(nodes, told, kinds, _nodes(told, kinds, self._model), strict=True)
         ]
-
-    def _counters(self, request: Any) -> dict[str, tuple[int, str]]:
-        """Mean time in microseconds and type of each node that ran; those below a microsecond may be missing."""
-        executed = self._ov.ProfilingInfo.Status.EXECUTED
-        return {
-            node.node_name: (round(1e6 * node.real_time.total_seconds()), node.node_type)
-            for node in request.profiling_info
-            if node.status == executed
-        }
 
     def memory(self) -> EngineMemory:
         """Nothing: OpenVINO's CPU plugin does not tell what a network's activations take."""
@@ -183,6 +173,8 @@ def _without_first(first_us: int, mean_us: int, repeats: int) -> float:
     >>> _without_first(312, 15, 20)
     0.00065
     """
+    if not mean_us:
+        return 0.0
     half = 0.5  # what cutting takes away on average
     return max((1 + repeats) * (mean_us + half) - (first_us + half), 0.0) / repeats / 1000
 
@@ -210,10 +202,19 @@ def _nodes(told: Sequence[str], kinds: Sequence[LayerKind], model: bytes | Path)
     ]
 
 
-def _original_names(graph: Any) -> dict[str, str]:
-    return {
-        op.get_friendly_name(): str(op.rt_info["originalLayersNames"].astype(str)) for op in graph.get_ordered_ops()
-    }
+def _executable(graph: Any) -> dict[str, tuple[str, str]]:
+    """Original layers and type of each node that runs, in topological order.
+
+    All of them and not only those whose counters say that they ran: a run of less than a microsecond counts as none.
+    """
+    facts = {op.get_friendly_name(): op.rt_info for op in graph.get_ordered_ops()}
+    told = {n: (str(f["originalLayersNames"].astype(str)), str(f["layerType"].astype(str))) for n, f in facts.items()}
+    return {name: (layers, kind) for name, (layers, kind) in told.items() if kind not in NO_WORK}
+
+
+def _counters(request: Any) -> dict[str, int]:
+    """Mean time in microseconds of each node by name."""
+    return {node.node_name: round(1e6 * node.real_time.total_seconds()) for node in request.profiling_info}
 
 
 def _reason(error: Exception) -> str:
