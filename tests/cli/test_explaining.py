@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hwprune.latency.table import LatencyTable
+from hwprune.layer import Layer
+from hwprune.loop.settings import Settings
+from hwprune.loop.tables import table_path
+from hwprune.run import Run
 from tests import tiny
 from tests.cli.conftest import Cli, refused
 from tests.validation.engines_by_hand import DENSE, PRUNED, write_layers, write_profile
@@ -41,6 +46,19 @@ def test_a_run_with_an_odd_width_has_its_layers_named_and_priced(cli: Cli, odd: 
     assert "at 16 → 32" in rows["3/Conv"] and "at 16 → 16" in rows["3/Conv"], "the next multiples"
     table = LatencyTable.load(next((odd / "explanation").glob("*.parquet")))
     assert {29, 32, 16} <= {width for layer, _ in table.rows for width in (layer.c_in, layer.c_out)}
+
+    own = table_path(Settings.from_json(Run.resume(odd).settings))
+    own.parent.mkdir(exist_ok=True)
+    shutil.move(next((odd / "explanation").glob("*.parquet")), own)
+    again = cli("explain", odd, "--json")
+    prices = {one["off"]["node"]: one["up_ms"] for one in again.document["misfits"]}
+    assert prices["3/Conv"] == pytest.approx(table.ms(layer_at(table, 32)) - table.ms(layer_at(table, 29)))
+    assert list((odd / "explanation").glob("*.parquet")) == [], "the run's own table has them all"
+
+
+def layer_at(table: LatencyTable, width: int) -> Layer:
+    """The second convolution at this width."""
+    return next(layer for layer, _ in table.rows if (layer.c_in, layer.c_out) == (16, width))
 
 
 @pytest.fixture
