@@ -64,7 +64,7 @@ def correlate(
     every_network: Annotated[
         bool, Text("--every-network", help="of timm's files also what is no CNN", rich_help_panel=TABLE)
     ] = False,
-    out: Annotated[Path | None, Text(help="folder; default: correlation/NAME", rich_help_panel=MAKE)] = None,
+    out: Annotated[Path | None, Text(help="folder; default: runs/correlate-NAME", rich_help_panel=MAKE)] = None,
     plots: Annotated[bool, Text(help="draw the study; needs matplotlib", rich_help_panel=MAKE)] = True,
     keep_mixture: Annotated[
         bool, Text("--keep-mixture", help="prune for the device by the fit from now on", rich_help_panel=MAKE)
@@ -79,7 +79,7 @@ def correlate(
     if plots:
         require_matplotlib()
     name = from_csv.stem if from_csv else resolve(device).name.replace(":", "-")
-    folder = out or Path("correlation") / name
+    folder = out or Path("runs") / f"correlate-{name}"
     if from_csv is not None:
         points = read_points(from_csv, _mapping(column or []), convolutional=not every_network)
         study = Study(title or name, sets_of(points))
