@@ -31,6 +31,7 @@ Widths = Mapping[str, int]
 FEWEST_SAMPLES: Final = 8  # below, surfaces are guesses
 MOST_TAKEN_OFF: Final = 0.9  # of a layer's time, as overhead
 MINOR: Final = 0.003  # share of the network below which a layer's kernel is not chosen but the usual one
+STEADY: Final = 0.01  # relative standard error of a latency up to which a sample counts in full
 DOUBT_FROM: Final = 2.5  # robust standard deviations from which a sample counts as disturbed
 ROUNDS: Final = 2
 
@@ -121,7 +122,8 @@ class InContext:
 def fitted(samples: Sequence[NetworkSample], layers: Sequence[NetworkLayer]) -> InContext:
     """The surfaces of a network from its samples.
 
-    Samples whose latency the others do not bear out (a neighbour on the machine, a clock that changed) lose weight.
+    Samples that scattered, whose profile tells another latency than the clock, or that the others do not bear out (a
+    neighbour on the machine, a clock that changed) lose weight.
 
     Raises:
         ValueError: there are fewer than `FEWEST_SAMPLES`.
@@ -133,7 +135,8 @@ def fitted(samples: Sequence[NetworkSample], layers: Sequence[NetworkLayer]) -> 
     shares = parts.mean(axis=0) / parts.sum(axis=1).mean()
     measured = np.array([sample.ratio for sample in samples])
     rest = float(np.median(parts[:, -1]))
-    at_first = doubt = _doubt(agreement)
+    noise = np.array([sample.paired.standard_error for sample in samples])
+    at_first = doubt = np.maximum(_doubt(agreement), noise / STEADY)
     kernels: dict[str, Kernel] = {}
     surfaces: dict[str, Surface] = {}
     left_out = measured

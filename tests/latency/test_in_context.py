@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,8 +25,6 @@ def test_the_profilers_overhead_is_found_and_layers_add_up_to_the_latency() -> N
 @settings(deadline=None, max_examples=10)
 @given(overhead_ms=st.floats(-0.01, 0.05), drift=st.lists(st.floats(0.5, 2), min_size=12, max_size=12))
 def test_layers_add_up_whatever_the_overhead_and_the_drift(overhead_ms: float, drift: list[float]) -> None:
-    from dataclasses import replace
-
     found = [
         replace(s, layer_ms={name: d * ms + overhead_ms for name, ms in s.layer_ms.items()})
         for s, d in zip(made.samples(12), drift, strict=True)
@@ -52,6 +52,14 @@ def test_disturbed_samples_are_doubted_and_do_not_move_the_others() -> None:
 
     assert set(np.argsort(context.doubt)[-2:]) == {7, 20}
     assert max(abs(context.latency(w) / made.latency(w) - 1) for w in made.unseen(20)) < 0.06
+
+
+def test_a_sample_that_scattered_counts_less() -> None:
+    steady = made.samples(20)
+    blocks = tuple(steady[5].samples_ms[0] * factor for factor in (0.6, 1.0, 1.4))
+    scattered = [replace(s, samples_ms=blocks) if n == 5 else s for n, s in enumerate(steady)]
+
+    assert fitted(scattered, made.LAYERS).doubt[5] > 10 * fitted(steady, made.LAYERS).doubt[5]
 
 
 def test_a_runtime_without_a_profiler_leaves_all_in_the_rest() -> None:
