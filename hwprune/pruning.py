@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from hwprune.cost.normalisation import MEASURED, LayerCost
+from hwprune.cost.normalisation import LayerCost
 from hwprune.cost.work import Work
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
@@ -17,8 +17,10 @@ from hwprune.errors import EngineError
 from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.finish import certified, recovered, written
+from hwprune.loop.goal import Goal, goal_of, needs_table
 from hwprune.loop.job import Job
-from hwprune.loop.milestones import Goal, goal_of, search_down
+from hwprune.loop.memory import check_told, memory_goal
+from hwprune.loop.milestones import search_down
 from hwprune.loop.prediction import calibrated, measured_table
 from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
@@ -147,7 +149,9 @@ def _all_of(job: Job) -> Result:
             effect="nothing can be compared with it",
             fix="choose another --runtime or --precision, or a longer --engine-timeout",
         )
+    check_told(job, dense)
     goal, predictor = _goal(job, dense.dense_ms)
+    goal = replace(goal, memory=memory_goal(job, dense, predictor))
     plan = search_down(job, goal, predictor)
     small, found = recovered(job, plan)
     certificate = certified(job, small, plan, written(job, small, plan))
@@ -178,7 +182,7 @@ def _goal(job: Job, dense_ms: float | None) -> tuple[Goal, LayerCost | None]:
     goal = goal_of(job, dense_ms) if dense_ms is not None or not latency else None
     dense = "correlated dense cost" if has_stand_in(run) else "predicted dense latency"
     predictor: LayerCost | None = None
-    if "target" not in run.stages and (latency or job.settings.normalisation in MEASURED):
+    if "target" not in run.stages and needs_table(subject):
         if has_stand_in(run):
             predictor = correlated_of(job)
         else:

@@ -1,4 +1,9 @@
-"""What the user wants: a share of the dense network's latency, milliseconds, or a bound on work or memory."""
+"""What the user wants: a share of the dense network's latency, milliseconds, or a bound on work or memory.
+
+Two things are called memory. The target ``memory:50%`` bounds what can be counted without a device: the elements that
+all convolutions write, summed (see `hwprune.cost.work`). `MemoryLimit` (``--max-memory``) bounds what an engine was
+measured to take for activations at once, in bytes.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from hwprune.errors import TargetError
-from hwprune.units import format_count, format_ms, format_percent
+from hwprune.units import format_bytes, format_count, format_ms, format_percent
 
 Quantity = Literal["latency", "macs", "params", "memory"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 _FORM = re.compile(r"(?:(?P<quantity>[a-z]+)\s*[:=]\s*)?(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|ms|us|µs|s|k|M|G)?")
 _SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_TO_BYTES = {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+_MEMORY = re.compile(rf"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|{'|'.join(_TO_BYTES)})")
 _TO_MS = {"ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}
 
 
@@ -22,7 +29,7 @@ class Target:
     """A bound that the pruned network must not be above.
 
     Attributes:
-        quantity: latency, macs, params, or memory (activation elements: outputs of all convolutions).
+        quantity: latency, macs, params, or memory (counted elements: the outputs of all convolutions, summed).
         value: a ratio to the dense network where ``relative``, else ms or a count.
         relative: see ``value``.
     """
@@ -47,7 +54,8 @@ class Target:
         if found is None or quantity not in QUANTITIES or not fits or float(found["number"]) <= 0:
             raise TargetError(
                 f"cannot read the target {text!r}",
-                fix="write 60% (of the dense latency), 1.5ms, macs:50%, macs:2G, params:10M, memory:4M or memory:50%",
+                fix="write 60% (of the dense latency), 1.5ms, macs:50%, macs:2G, params:10M, memory:4M or memory:50% "
+                "(counted elements; what an engine takes in bytes is bounded by --max-memory 12MiB)",
             )
         number = float(found["number"])
         known: Quantity = next(name for name in QUANTITIES if name == quantity)
@@ -65,7 +73,7 @@ class Target:
         if ratio >= 1:
             raise TargetError(
                 f"the target {self} is not below what the dense network has already",
-                where=f"dense {self.quantity}: {self._format(dense)}",
+                where=f"dense {self.title}: {self._format(dense)}",
                 effect="nothing has to be removed",
                 fix="choose a smaller target",
             )
@@ -76,4 +84,44 @@ class Target:
 
     def __str__(self) -> str:
         amount = format_percent(self.value) if self.relative else self._format(self.value)
-        return f"{self.quantity} {amount}"
+        return f"{self.title} {amount}"
+
+    @property
+    def title(self) -> str:
+        """What is bounded, for messages."""
+        return "counted activation elements" if self.quantity == "memory" else self.quantity
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """A bound on the activation memory that an engine was measured to take.
+
+    Attributes:
+        value: a ratio to the dense network's engine where ``relative``, else bytes.
+        relative: see ``value``.
+    """
+
+    value: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> MemoryLimit:
+        """From what the user types. Raises `TargetError`.
+
+        >>> MemoryLimit.parse("12MiB"), MemoryLimit.parse("60%")
+        (MemoryLimit(value=12582912.0, relative=False), MemoryLimit(value=0.6, relative=True))
+        """
+        found = _MEMORY.fullmatch(text.strip())
+        if found is None or float(found["number"]) <= 0:
+            raise TargetError(
+                f"cannot read the memory {text!r}", fix="write 60% (of the dense network's engine), 800KiB or 12MiB"
+            )
+        number, unit = float(found["number"]), found["unit"]
+        return cls(number / 100, True) if unit == "%" else cls(number * _TO_BYTES[unit], False)
+
+    def bytes_of(self, dense_bytes: float) -> float:
+        """The bound in bytes, where the dense network's engine takes ``dense_bytes``."""
+        return self.value * dense_bytes if self.relative else self.value
+
+    def __str__(self) -> str:
+        return format_percent(self.value) if self.relative else format_bytes(self.value)

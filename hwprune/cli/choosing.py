@@ -10,19 +10,27 @@ import typer
 from hwprune.errors import HwpruneError
 from hwprune.graph.choices import Choices
 
-RARE = "Rarely needed"  # title of the panel in --help for what most people leave alone
+# Titles of panels in --help.
+RARE = "Rarely needed"
+CHANNELS = "Which channels go"
+PRECISIONS = "fp32, tf32, fp16, bf16, int8, fp8: what the runtime has"
 
 ConvGroupsOption = Annotated[
     Literal["whole", "offsets"],
-    typer.Option(help="grouped convolutions lose whole groups, or the same offset in every group"),
+    typer.Option(
+        help="grouped convolutions lose whole groups, or the same offset in every group", rich_help_panel=CHANNELS
+    ),
 ]
 AttentionOption = Annotated[
-    Literal["heads", "head-dims"], typer.Option(help="attention loses whole heads, or the same dimension of every head")
+    Literal["heads", "head-dims"],
+    typer.Option(help="attention loses whole heads, or the same dimension of every head", rich_help_panel=CHANNELS),
 ]
 MultipleOfOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATTERN=N", help="multiple of the groups whose names match, such as 'layer1.*=8'; repeatable"
+        metavar="PATTERN=N",
+        help="multiple of the groups whose names match, such as 'layer1.*=8'; repeatable",
+        rich_help_panel=CHANNELS,
     ),
 ]
 

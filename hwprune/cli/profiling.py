@@ -13,7 +13,7 @@ import typer
 
 from hwprune.cli import latency_tables as tables
 from hwprune.cli import show
-from hwprune.cli.choosing import RARE, chosen
+from hwprune.cli.choosing import PRECISIONS, RARE, chosen
 from hwprune.cli.lasting import TimeIsUp, Until, seconds
 from hwprune.device import resolve
 from hwprune.errors import HwpruneError, ProfileError
@@ -43,9 +43,7 @@ def profile(
         ),
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="default: the device's best")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, fp16, bf16, int8, fp8: what the runtime has")
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help=PRECISIONS)] = None,
     batch: Annotated[int, typer.Option(help="images at once in deployment")] = 1,
     threads: Annotated[int, typer.Option(help="of a runtime on the CPU")] = 1,
     budget: Annotated[

@@ -7,55 +7,94 @@ from typing import Annotated, Literal
 
 import typer
 
-from hwprune.cli.choosing import AttentionOption, ConvGroupsOption, MultipleOfOption, chosen, multiples
+from hwprune.cli.choosing import (
+    CHANNELS,
+    PRECISIONS,
+    AttentionOption,
+    ConvGroupsOption,
+    MultipleOfOption,
+    chosen,
+    multiples,
+)
 from hwprune.cli.opening import Origin
 from hwprune.cli.starting import resumed, started
 from hwprune.cli.summary import show_result
 from hwprune.cost.normalisation import Normalisation
 from hwprune.errors import HwpruneError
+from hwprune.latency.choosing import Method
 from hwprune.loop.settings import Settings
 from hwprune.recovery.recipe import Recipe
 from hwprune.target import Target
 
 Text = typer.Option
+ENGINES, TUNING = "The engines", "Accuracy got back"
 
 
 def prune(
     model: Annotated[str, typer.Argument(help="resnet50, torchvision:NAME, timm:NAME or package.module:factory")] = "",
-    target: Annotated[str, Text(help="60%, 1.5ms, macs:2G, params:50%, memory:4M")] = "",
+    target: Annotated[str, Text(help="60%, 1.5ms, macs:2G, params:50%, memory:4M (counted elements)")] = "",
+    max_memory: Annotated[
+        str, Text(help="second bound, on what the engine is measured to take for activations: 60%, 12MiB")
+    ] = "",
     data: Annotated[str, Text(help="npz:PATH, cifar10:PATH, imagefolder:PATH, digits, package.module:factory")] = "",
     weights: Annotated[str, Text(help="safetensors file, or DEFAULT for the published weights")] = "",
     device: Annotated[str, Text(help="cpu, cuda, or a name such as rtx3090")] = "cpu",
     out: Annotated[Path | None, Text(help="run directory; default runs/MODEL-DEVICE")] = None,
     resume: Annotated[Path | None, Text(help="go on with this run; nothing else is needed")] = None,
     force: Annotated[bool, Text("--force", help="replace a run in the same directory")] = False,
-    runtime: Annotated[str | None, Text(help="onnxruntime, pytorch, openvino, tensorrt, tensorrt_rtx")] = None,
-    precision: Annotated[str | None, Text(help="fp32, tf32, fp16, bf16")] = None,
-    batch: Annotated[int, Text(help="images at once in deployment")] = 1,
-    threads: Annotated[int, Text(help="of a runtime on the CPU")] = 1,
-    table: Annotated[str, Text(help="latency table; default: the user's own for this device")] = "",
-    importance: Annotated[str, Text(help="fisher, taylor, magnitude")] = "fisher",
-    normalisation: Annotated[Normalisation, Text(help="what importance is divided by")] = "latency",
-    multiple: Annotated[int, Text(help="widths are multiples of this; 0 chooses by the device")] = 0,
+    as_json: Annotated[bool, Text("--json", help="print one JSON document")] = False,
+    runtime: Annotated[
+        str | None, Text(help="onnxruntime, pytorch, openvino, tensorrt, tensorrt_rtx", rich_help_panel=ENGINES)
+    ] = None,
+    precision: Annotated[str | None, Text(help=PRECISIONS, rich_help_panel=ENGINES)] = None,
+    batch: Annotated[int, Text(help="images at once in deployment", rich_help_panel=ENGINES)] = 1,
+    threads: Annotated[int, Text(help="of a runtime on the CPU", rich_help_panel=ENGINES)] = 1,
+    table: Annotated[
+        str, Text(help="latency table; default: the user's own, else one that ships", rich_help_panel=ENGINES)
+    ] = "",
+    method: Annotated[
+        Method | None,
+        Text(help="of what the table lacks; default: in-context on TensorRT, else isolated", rich_help_panel=ENGINES),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        Text(help="further device to build every engine for; repeatable", rich_help_panel=ENGINES),
+    ] = None,
+    engine_timeout: Annotated[
+        float, Text(help="seconds after which a builder is stopped", rich_help_panel=ENGINES)
+    ] = 600.0,
+    importance: Annotated[str, Text(help="fisher, taylor, magnitude", rich_help_panel=CHANNELS)] = "fisher",
+    normalisation: Annotated[
+        Normalisation, Text(help="what importance is divided by", rich_help_panel=CHANNELS)
+    ] = "latency",
+    multiple: Annotated[
+        int, Text(help="widths are multiples of this; 0 chooses by the device", rich_help_panel=CHANNELS)
+    ] = 0,
     multiple_of: MultipleOfOption = None,
-    min_width: Annotated[int, Text(help="no group keeps fewer channels")] = 1,
-    exclude: Annotated[list[str] | None, Text(help="pattern of module names whose channels stay; repeatable")] = None,
+    min_width: Annotated[int, Text(help="no group keeps fewer channels", rich_help_panel=CHANNELS)] = 1,
+    exclude: Annotated[
+        list[str] | None,
+        Text(help="pattern of module names whose channels stay; repeatable", rich_help_panel=CHANNELS),
+    ] = None,
     conv_groups: ConvGroupsOption = "whole",
     attention: AttentionOption = "heads",
-    milestones: Annotated[int, Text(help="steps down to the target; 0 chooses by the distance")] = 0,
-    tries: Annotated[int, Text(help="candidates at the target until one is measured to meet it")] = 5,
-    engine: Annotated[list[str] | None, Text(help="further device to build every engine for; repeatable")] = None,
-    engine_timeout: Annotated[float, Text(help="seconds after which a builder is stopped")] = 600.0,
-    epochs: Annotated[int, Text(help="of fine-tuning; 0 leaves it out")] = 20,
-    max_steps: Annotated[int | None, Text(help="of fine-tuning at most")] = None,
-    lr: Annotated[float, Text(help="highest learning rate; 1e-3 suits adamw")] = 0.02,
-    optimizer: Annotated[Literal["sgd", "adamw"], Text(help="of fine-tuning")] = "sgd",
-    distill: Annotated[float, Text(help="share of the loss that is the distance to the dense network")] = 0.0,
-    batch_size: Annotated[int, Text(help="of training and validation")] = 128,
-    num_classes: Annotated[int, Text(help="outputs of the network; 0 keeps its own")] = 0,
-    workers: Annotated[int, Text(help="processes that read image files")] = 0,
-    seed: Annotated[int, Text(help="of everything random")] = 0,
-    as_json: Annotated[bool, Text("--json", help="print one JSON document")] = False,
+    milestones: Annotated[
+        int, Text(help="steps down to the target; 0 chooses by the distance", rich_help_panel=CHANNELS)
+    ] = 0,
+    tries: Annotated[
+        int, Text(help="candidates at the target until one is measured to meet it", rich_help_panel=CHANNELS)
+    ] = 5,
+    epochs: Annotated[int, Text(help="of fine-tuning; 0 leaves it out", rich_help_panel=TUNING)] = 20,
+    max_steps: Annotated[int | None, Text(help="of fine-tuning at most", rich_help_panel=TUNING)] = None,
+    lr: Annotated[float, Text(help="highest learning rate; 1e-3 suits adamw", rich_help_panel=TUNING)] = 0.02,
+    optimizer: Annotated[Literal["sgd", "adamw"], Text(help="of fine-tuning", rich_help_panel=TUNING)] = "sgd",
+    distill: Annotated[
+        float, Text(help="share of the loss that is the distance to the dense network", rich_help_panel=TUNING)
+    ] = 0.0,
+    batch_size: Annotated[int, Text(help="of training and validation", rich_help_panel=TUNING)] = 128,
+    num_classes: Annotated[int, Text(help="outputs of the network; 0 keeps its own", rich_help_panel=TUNING)] = 0,
+    workers: Annotated[int, Text(help="processes that read image files", rich_help_panel=TUNING)] = 0,
+    seed: Annotated[int, Text(help="of everything random", rich_help_panel=TUNING)] = 0,
 ) -> None:
     """Prune MODEL until it meets the target on the device, fine-tune it and certify the speed-up."""
     if resume is not None:
@@ -86,6 +125,8 @@ def prune(
         engine_timeout_s=engine_timeout,
         recipe=recipe,
         seed=seed,
+        max_memory=max_memory,
+        method=method or "",
     )
     origin = Origin(model, weights, data, batch_size, workers, seed, num_classes, table)
     name = model.rpartition(":")[2]

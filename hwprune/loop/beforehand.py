@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwprune.cost.normalisation import MEASURED
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
 from hwprune.latency.profiler import open_table
-from hwprune.loop.milestones import amount_of, check_importance
+from hwprune.loop.goal import amount_of, needs_table
+from hwprune.loop.milestones import check_importance
 from hwprune.loop.prediction import stored_table
 from hwprune.loop.subject import Subject, check_multiples
 from hwprune.loop.unmeasured import required_mixture
@@ -42,7 +42,7 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
         target.ratio(float(amount_of(dense, target)))
     if settings.normalisation == "correlated":
         required_mixture(settings)
-    if table is not None and (target.quantity == "latency" or settings.normalisation in MEASURED):
+    if table is not None and needs_table(subject):
         if subject.runtime.can_time:
             open_table(subject.runtime, table, resolve(subject.spec.device))
         else:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, inf, log
 
-import numpy as np
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from hwprune.cost.normalisation import LayerCost, latency_ops, mac_ops, memory_ops, parameter_ops, price
-from hwprune.cost.work import Work
+from hwprune.cost.normalisation import LayerCost
 from hwprune.errors import HwpruneError, TargetError
 from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
@@ -21,14 +19,13 @@ from hwprune.importance.fisher import Fisher
 from hwprune.importance.magnitude import Magnitude
 from hwprune.importance.taylor import Taylor
 from hwprune.latency.predictor import Predictor
-from hwprune.loop.candidates import certificate_of, tried
+from hwprune.loop.candidates import certificate_of, ledger_of, tried
+from hwprune.loop.goal import Goal, amount_of, milestones_of
 from hwprune.loop.job import Job
-from hwprune.loop.unmeasured import correlated_of, has_stand_in
+from hwprune.loop.searching import check_reachable, searched
+from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
-from hwprune.search.greedy import greedy
-from hwprune.search.problem import Budget, Group, Problem
-from hwprune.target import Target
 from hwprune.units import format_percent
 from hwprune.validation.ledger import Candidate
 
@@ -36,63 +33,6 @@ CRITERIA: Mapping[str, Criterion] = {c.name: c for c in (Fisher(), Magnitude(), 
 # Measured over predicted is corrected in steps of this ratio, so that noise below it does not change the widths.
 STEP = 1.02
 CLOSE = 0.97  # a candidate between this share of the target and the target is taken
-MILESTONE = 0.8  # of the cost is kept from one milestone to the next, unless the user says how many there are
-
-
-@dataclass(frozen=True)
-class Goal:
-    """The target as a share of the dense network, and how to budget for it.
-
-    Attributes:
-        target: what was asked.
-        ratio: bound as a share of the dense network's.
-        dense: what the dense network has, in the target's unit.
-        measured: whether only a measured candidate can meet it.
-        correlated: whether its "latency" is the correlated cost, because nobody has measured the device.
-    """
-
-    target: Target
-    ratio: float
-    dense: float
-    measured: bool
-    correlated: bool = False
-
-    @property
-    def bounded(self) -> str:
-        """What is bounded, for messages."""
-        return "correlated cost" if self.correlated else self.target.quantity
-
-
-def goal_of(job: Job, dense_ms: float | None) -> Goal:
-    """The goal, where the dense network's latency is ``dense_ms``: measured where the device is here, else predicted.
-
-    Raises:
-        TargetError: the target is not below the dense network's cost.
-    """
-    target = Target.parse(job.settings.target)
-    if target.quantity != "latency":
-        dense = float(amount_of(job.subject.work(), target))
-        return Goal(target, target.ratio(dense), dense, False)
-    if dense_ms is None:
-        raise TargetError("a latency target needs the dense network's latency")
-    measured, correlated = job.subject.runtime.can_time, has_stand_in(job.run)
-    return Goal(target, target.ratio(dense_ms), dense_ms, measured, correlated)
-
-
-def amount_of(work: Work, target: Target) -> int:
-    """What a target that is not a latency bounds."""
-    return {"macs": work.macs, "params": work.parameters, "memory": work.activation_elements}[target.quantity]
-
-
-def milestones_of(goal: Goal, count: int) -> list[float]:
-    """Ratios from the first milestone down to the goal, evenly spaced in proportion.
-
-    >>> from hwprune.target import Target
-    >>> [round(r, 2) for r in milestones_of(Goal(Target.parse("50%"), 0.5, 1.0, True), 0)]
-    [0.84, 0.71, 0.59, 0.5]
-    """
-    steps = count or max(1, ceil(log(goal.ratio) / log(MILESTONE)))
-    return [goal.ratio ** (step / steps) for step in range(1, steps + 1)]
 
 
 def search_down(job: Job, goal: Goal, predictor: LayerCost | None) -> Plan:
@@ -102,10 +42,10 @@ def search_down(job: Job, goal: Goal, predictor: LayerCost | None) -> Plan:
         TargetError: out of reach; says the best that can be reached.
     """
     plan = Plan.keeping(job.subject.network, {})
-    correction = int(job.run.once("margin", lambda: _margin(goal, predictor)))
     *on_the_way, last = milestones_of(goal, job.settings.milestones)
     if "target" not in job.run.stages:
-        _check_reachable(job, goal, predictor, last)
+        check_reachable(job, goal, predictor, last)
+    correction = int(job.run.once("margin", lambda: _margin(job, goal, predictor, last)))
     for number, ratio in enumerate(on_the_way, start=1):
         name = f"milestone-{number}"
         step = partial(_milestone, job, goal, predictor, plan, number, ratio, correction)
@@ -115,11 +55,21 @@ def search_down(job: Job, goal: Goal, predictor: LayerCost | None) -> Plan:
     return Plan.load(job.run.path / "candidates" / final / "plan.json")
 
 
-def _margin(goal: Goal, predictor: LayerCost | None) -> int:
-    """Steps to aim below the target by at first: the predictor's band. What is measured on the way replaces it."""
+def _margin(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> int:
+    """Steps to aim below the target by at first: the predictor's band, as far as the narrowest widths reach.
+
+    What is measured on the way replaces it.
+    """
     if goal.target.quantity != "latency" or not isinstance(predictor, Predictor):
         return 0
-    return ceil(log(1 + predictor.band) / log(STEP) - 1e-9)
+    steps = ceil(log(1 + predictor.band) / log(STEP) - 1e-9)
+    while steps > 0:
+        try:
+            check_reachable(job, goal, predictor, ratio / STEP**steps)
+            break
+        except TargetError:
+            steps -= 1
+    return steps
 
 
 def _milestone(
@@ -127,7 +77,11 @@ def _milestone(
 ) -> int:
     """One milestone on the way: its candidate is tried; returns the correction that it teaches."""
     scores = importance(job, plan, number)
-    narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**correction)
+    memory = None
+    if goal.memory is not None:
+        share = number / len(milestones_of(goal, job.settings.milestones))
+        memory = goal.memory.budget(share, _memory_factor(job, goal, number, []))
+    narrower, predicted = searched(job, goal, predictor, plan, scores, ratio / STEP**correction, memory)
     candidate = tried(job, f"milestone-{number}", number, narrower, predicted)
     _tell(job, candidate, goal)
     return _correction(candidate, predicted, goal, correction)
@@ -137,42 +91,81 @@ def _approach(job: Job, goal: Goal, predictor: LayerCost | None, plan: Plan, rat
     """Candidates at the last milestone until one is measured at or just under the target; the best one's name."""
     number = len(milestones_of(goal, job.settings.milestones))
     scores = importance(job, plan, number)
-    tries: dict[int, tuple[str, float]] = {}
-    while len(tries) < job.settings.tries and correction not in tries:
-        narrower, predicted = _search(job, goal, predictor, plan, scores, ratio / STEP**correction)
+    tries: list[_Try] = []
+    while len(tries) < job.settings.tries:
+        factor = _memory_factor(job, goal, number, [one.candidate for one in tries])
+        if any((correction, factor) == (one.correction, one.factor) for one in tries):
+            break
+        memory = None if goal.memory is None else goal.memory.budget(1.0, factor)
+        narrower, predicted = searched(job, goal, predictor, plan, scores, ratio / STEP**correction, memory)
+        if memory is not None and any(dict(one.candidate.widths) == narrower.kept_widths for one in tries):
+            break  # its engine would take as much again
         candidate = tried(job, f"target-{len(tries) + 1}", number, narrower, predicted)
         _tell(job, candidate, goal)
-        if not goal.measured:
-            return candidate.id
-        measured = _confirmed(job, candidate, narrower, goal)
-        tries[correction] = candidate.id, measured
+        fits = goal.memory is None or goal.memory.met_by(candidate)
+        measured = _confirmed(job, candidate, narrower, goal, fits=fits) if goal.measured else 0.0
+        tries.append(_Try(candidate, correction, factor, measured, fits))
         if measured > goal.ratio:
             correction = max(correction + 1, _steps(measured, predicted, goal, correction))
-        elif measured < CLOSE * goal.ratio:
-            correction = min(correction, _steps(measured, predicted, goal, correction))
-        else:
+        elif fits and (not goal.measured or measured >= CLOSE * goal.ratio):
             break
-    met = {name: measured for name, measured in tries.values() if measured <= goal.ratio}
+        elif goal.measured:
+            correction = min(correction, _steps(measured, predicted, goal, correction))
+    met = [one for one in tries if one.measured <= goal.ratio and one.fits]
     if not met:
-        best = min(measured for _, measured in tries.values())
-        raise TargetError(
-            f"no candidate was measured at {goal.target}",
-            where=f"best of {len(tries)}: {format_percent(best)} of the dense latency",
-            effect=f"all candidates are in {job.run.path / 'ledger.parquet'}",
-            fix="prune again with a higher target or more --tries; the latency table is kept, so that takes less time",
-        )
-    return max(met, key=lambda name: met[name])
+        raise _never_met(job, goal, tries)
+    return max(met, key=lambda one: one.measured).candidate.id
 
 
-def _confirmed(job: Job, candidate: Candidate, plan: Plan, goal: Goal) -> float:
+@dataclass(frozen=True)
+class _Try:
+    """A candidate at the last milestone.
+
+    Attributes:
+        correction: steps by which the latency was aimed lower.
+        factor: by which the memory was aimed lower.
+        measured: its share of the dense latency; 0 where latency is not the target.
+        fits: whether its engine was measured within the bound on memory.
+    """
+
+    candidate: Candidate
+    correction: int
+    factor: float
+    measured: float
+    fits: bool
+
+
+def _never_met(job: Job, goal: Goal, tries: Sequence[_Try]) -> TargetError:
+    found = []
+    if goal.measured:
+        found.append(f"{format_percent(min(one.measured for one in tries))} of the dense latency")
+    if goal.memory is not None:
+        found += [goal.memory.told(one.candidate) for one in tries if not one.fits][-1:]
+    bound = f" within --max-memory {goal.memory.limit}" if goal.memory is not None else ""
+    return TargetError(
+        f"no candidate was measured at {goal.target}{bound}",
+        where=f"best of {len(tries)}: {', '.join(found)}",
+        effect=f"all candidates are in {job.run.path / 'ledger.parquet'}",
+        fix="prune again with a higher target or more --tries; the latency table is kept, so that takes less time",
+    )
+
+
+def _memory_factor(job: Job, goal: Goal, number: int, tries: Sequence[Candidate]) -> float:
+    """Measured over predicted memory, as the milestone before ``number`` and the ``tries`` since have taught it."""
+    last = [one for one in ledger_of(job).candidates if one.id == f"milestone-{number - 1}"]
+    return 1.0 if goal.memory is None else goal.memory.factor([*last, *tries])
+
+
+def _confirmed(job: Job, candidate: Candidate, plan: Plan, goal: Goal, *, fits: bool) -> float:
     """The candidate's share of the dense latency; infinite where no engine of it could be timed.
 
     Two builds of one network differ by a percent or two. So one that seems to meet the goal takes the paired test with
-    rebuilt engines that the delivered network will take, and counts as slow as the upper end of its interval.
+    rebuilt engines that the delivered network will take, and counts as slow as the upper end of its interval. One that
+    does not fit into the memory will not be delivered, and is not tested.
     """
     if candidate.ratio is None:
         return inf
-    if candidate.ratio > goal.ratio:
+    if candidate.ratio > goal.ratio or not fits:
         return candidate.ratio
 
     def test() -> float:
@@ -205,9 +198,10 @@ def _tell(job: Job, candidate: Candidate, goal: Goal) -> None:
     elif goal.target.quantity == "latency" and candidate.predicted_ms is not None:
         parts.append(f"latency predicted {format_percent(candidate.predicted_ms / goal.dense)}")
     elif goal.target.quantity != "latency":
-        parts.append(f"{goal.target.quantity} {format_percent(amount_of(cost, goal.target) / goal.dense)}")
+        parts.append(f"{goal.target.title} {format_percent(amount_of(cost, goal.target) / goal.dense)}")
     measured = "latency not measured" if candidate.ratio is None else f"measured {format_percent(candidate.ratio)}"
-    job.reporter.note(f"{candidate.id}: {', '.join([*parts, measured])}")
+    memory = [goal.memory.told(candidate)] if goal.memory is not None else []
+    job.reporter.note(f"{candidate.id}: {', '.join([*parts, measured, *memory])}")
 
 
 def check_importance(name: str) -> None:
@@ -239,67 +233,3 @@ def recovered_statistics(job: Job, plan: Plan) -> nn.Module:
     if plan.removed:
         reestimate(small, job.data.calibration)
     return small
-
-
-def _search(
-    job: Job, goal: Goal, predictor: LayerCost | None, plan: Plan, scores: Scores, ratio: float
-) -> tuple[Plan, float | None]:
-    """A narrower plan whose predicted cost is ``ratio`` of the dense one's, and its predicted latency in ms."""
-    budget = _budget(job, goal, predictor, ratio)
-    groups = tuple(_group(name, width, scores, job.subject.choices[name]) for name, width in plan.kept_widths.items())
-    priced = price(
-        job.subject.network,
-        job.settings.normalisation,
-        parameters=job.subject.parameters,
-        measured=predictor,
-        correlated=correlated_of(job),
-    )
-    solution = greedy(Problem(groups, (budget,), priced))
-    if not solution.feasible:
-        raise _out_of_reach(goal, budget, solution.spent[budget.name])
-    kept = {}
-    for name, width in solution.widths.items():
-        before = plan.kept[name]
-        best = np.argsort(-scores[name], kind="stable")[:width] if name in scores else np.arange(width)
-        kept[name] = [before[i] for i in best]
-    narrower = Plan.keeping(job.subject.network, kept)
-    # The correlated cost is no latency: the ledger's predicted milliseconds stay empty.
-    return narrower, None if predictor is None or goal.correlated else predictor.predict_ms(solution.widths)
-
-
-def _budget(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> Budget:
-    name, limit = goal.target.quantity, ratio * goal.dense
-    if name == "latency":
-        if predictor is None:
-            raise TargetError("a latency target needs a latency table")
-        return Budget(name, latency_ops(job.subject.network, predictor), limit, predictor.constant_ms)
-    if name == "params":
-        return Budget(name, parameter_ops(job.subject.network, job.subject.parameters), limit)
-    return Budget(name, mac_ops(job.subject.network) if name == "macs" else memory_ops(job.subject.network), limit)
-
-
-def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> Group:
-    # A group that is down to one channel is pinned in the smaller network and has no scores there.
-    narrower = tuple(choice for choice in choices if choice < width) if name in scores else ()
-    if not narrower:
-        return Group(name, (width,), (0.0,))
-    lost = np.concatenate([[0.0], np.cumsum(np.sort(scores[name]))])
-    widths = (*narrower, width)
-    return Group(name, widths, tuple(float(lost[width - choice]) for choice in widths))
-
-
-def _check_reachable(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> None:
-    """Raises TargetError before anything is tried where even the narrowest widths cost too much."""
-    budget = _budget(job, goal, predictor, ratio)
-    least = budget.spent({name: choices[0] for name, choices in job.subject.choices.items()})
-    if least > budget.limit:
-        raise _out_of_reach(goal, budget, least)
-
-
-def _out_of_reach(goal: Goal, budget: Budget, reached: float) -> TargetError:
-    return TargetError(
-        f"the target {goal.target} is out of reach",
-        where=f"the best that can be reached: {format_percent(reached / goal.dense)} of the dense {goal.bounded}",
-        effect="no network was written",
-        fix="raise the target, or free channels with a smaller --min-width, fewer --exclude or a finer --multiple",
-    )

@@ -12,6 +12,7 @@ from hwprune.errors import HwpruneError, RunError
 from hwprune.graph.choices import Choices
 from hwprune.latency.choosing import METHODS, Method
 from hwprune.recovery.recipe import Recipe
+from hwprune.target import MemoryLimit
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Settings:
         engine_timeout_s: after which a builder is stopped.
         recipe: of the fine-tuning.
         seed: of everything random.
+        max_memory: a second bound, on the activation memory that the engine is measured to take: "12MiB", or "60%" of
+            the dense network's engine; "" for none (see `MemoryLimit`).
     """
 
     target: str
@@ -68,8 +71,11 @@ class Settings:
     engine_timeout_s: float = 600.0
     recipe: Recipe = field(default_factory=Recipe)
     seed: int = 0
+    max_memory: str = ""
 
     def __post_init__(self) -> None:
+        if self.max_memory:
+            MemoryLimit.parse(self.max_memory)
         if self.normalisation not in NORMALISATIONS:
             raise HwpruneError(
                 f"unknown normalisation {self.normalisation!r}", fix=f"choose one of {', '.join(NORMALISATIONS)}"

@@ -114,27 +114,31 @@ def test_a_model_is_added_to_a_table_that_is_there_and_to_no_other(cli: Cli, tmp
     assert added["rows"] == 2 * first
 
 
-def test_a_check_measures_networks_and_no_layer(cli: Cli, tmp_path: Path) -> None:
+def test_both_methods_measure_and_are_checked_and_a_check_measures_networks_only(cli: Cli, tmp_path: Path) -> None:
     table = tmp_path / "table.parquet"
-    cli("profile", *SMALL, "--model", tiny.REFERENCE, "--table", table)
+    words = ("--device", "cpu", "--multiple", 24, "--table", table, "--json")
+    refused(cli("profile", *words, "--check"), "no latency table here")
+
+    document = cli("profile", *words, "--model", tiny.REFERENCE, "--method", "both", "--held-out", 2).document
     before = LatencyTable.load(table)
-    refused(cli("profile", *SMALL, "--check", "--table", table), "does not say which networks", "--model")
+    again = cli("profile", *words, "--check", "--method", "in-context", "--held-out", 1).document
+    after = LatencyTable.load(table)
 
-    checked = ("profile", *SMALL, "--check", "--held-out", 2, "--table", table, "--json")
-    assert cli(*checked, "--model", tiny.REFERENCE).document["checks"][0]["error"]["count"] == 2
-    assert cli(*checked, "--held-out", 3).document["checks"][0]["error"]["count"] == 3
-    assert dict(LatencyTable.load(table).rows) == dict(before.rows)
+    assert len(before) > 0
+    assert document["samples"][tiny.REFERENCE] == len(before.samples) > 0
+    assert {check["method"]: check["error"]["count"] for check in document["checks"]} == {
+        "isolated": 2,
+        "in-context": 2,
+    }
+    assert {check["method"]: check["error"]["count"] for check in again["checks"]} == {"isolated": 2, "in-context": 1}
+    assert (dict(after.rows), after.samples) == (dict(before.rows), before.samples)
 
 
-def test_both_methods_measure_and_are_checked(cli: Cli, tmp_path: Path) -> None:
-    table = tmp_path / "table.parquet"
-    words = ("--device", "cpu", "--multiple", 24, "--model", tiny.REFERENCE, "--held-out", 2, "--table", table)
+def test_a_check_needs_to_know_the_networks(cli: Cli, made: Path) -> None:
+    LatencyTable(FINGERPRINT).add([entry(CONV, 0.5)]).save(made.with_name("bare.parquet"))
 
-    document = cli("profile", *words, "--method", "both", "--json").document
-
-    assert document["rows"] > 0
-    assert document["samples"][tiny.REFERENCE] > 0
-    assert {check["method"] for check in document["checks"]} == {"isolated", "in-context"}
+    bare = made.with_name("bare.parquet")
+    refused(cli("profile", "--device", "cpu", "--check", "--table", bare), "does not say which networks", "--model")
 
 
 def test_what_was_measured_when_the_time_is_up_is_kept_and_the_same_command_goes_on(cli: Cli, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprune.loop.milestones import MILESTONE, Goal, milestones_of
+from hwprune.loop.goal import MILESTONE, Goal, milestones_of
 from hwprune.target import Target
 
 _RATIOS = st.floats(0.02, 0.999)
