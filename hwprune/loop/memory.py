@@ -5,9 +5,10 @@ or where it has nothing, what its inputs and outputs count. What the whole engin
 is kept for later, other layouts) is learnt as a factor, at first from the dense engine, then from every candidate's.
 Only an engine that was built and asked meets the bound.
 
-How far this is off before any candidate has taught it, at 20 random widths of ResNet-20 and 10 of ResNet-18: with
-PyTorch 0.87 to 1.12 of what the engine takes, with ONNX Runtime, whose engines reorder unaligned widths into tensors of
-their own, 0.63 to 1.2 (`benchmarks/activation_memory.py`).
+How far this is off before any candidate has taught it, at 20 random widths of ResNet-20 and of ResNet-18 on a CPU: with
+measured layers engines take 0.89 to 1.40 times the prediction with PyTorch, 0.83 to 1.6 times with ONNX Runtime, whose
+engines reorder unaligned widths into tensors of their own; with counted layers 0.6 to 3 times
+(`benchmarks/activation_memory.py`, `benchmarks/results/activation_memory.md`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from hwprune.units import format_bytes, format_percent
 from hwprune.validation.ledger import Candidate
 
 NAME = "activation memory"
-TRUST = 2.0  # predictions are off by less than this factor
+TRUST = 2.0  # no prediction is higher than what the engine takes by this factor: 1 / 0.6 at most
 FP32_BYTES = 4
 Widths = Mapping[str, int]
 
