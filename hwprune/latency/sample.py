@@ -57,8 +57,10 @@ class NetworkSample:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal samples only; sorts by network, then age."""
-        widths = tuple(sorted(self.widths.items()))
-        return self.network, self.structure, self.measured_at, widths, self.samples_ms, self.reference_ms
+        maps = tuple(tuple(sorted(found.items())) for found in (self.widths, self.layer_ms, self.engine_layers))
+        told = -1 if self.activation_bytes is None else self.activation_bytes
+        cost = (self.build_s, self.time_s, self.profile_s)
+        return self.network, self.structure, self.measured_at, *maps, self.samples_ms, self.reference_ms, told, *cost
 
 
 def structure_of(layers: Sequence[NetworkLayer], groups_hash: str) -> str:

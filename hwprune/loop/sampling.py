@@ -5,7 +5,7 @@ its layers by the runtime's own profiler. Like the profiler of single layers, th
 
 A network is exported once; a sample puts narrower weights into that graph. Of ResNet-50 with ONNX Runtime on one core a
 sample takes about 0.1 s to cut and build, 0.3 s to time and 0.5 s to profile (the median of widths; `sample_s` in what
-`benchmarks/prediction_error.py` records), so 64 of them a minute, where its layers one by one take thousands of engines.
+`benchmarks/prediction_error.py` records), so 64 of them a minute. Its layers one by one take thousands of engines.
 """
 
 from __future__ import annotations
