@@ -5,7 +5,8 @@ well; its ONNX part pins versions of onnx and onnxruntime that are older than th
 set here:
 - Symmetric, zero points at zero: TensorRT takes no others.
 - The largest magnitude maps to the largest number of the type, for weights and for activations. ONNX Runtime's own
-  FP8 scales fit standard deviations: on the digits' ResNet-20 they left an output error of 27 %, these 5 %.
+  FP8 scales fit standard deviations: on the digits' ResNet-20 they left an output error of 27 %, these 5 %
+  (``benchmarks/quantisation_error.py``).
 - INT8 weights have a scale for each output channel, FP8 weights one, as NVIDIA's recipes do.
 - Scales are numbers of float16, so that what is not quantised can run in half precision with them unchanged.
 
