@@ -78,7 +78,7 @@ def test_a_latency_above_the_measured_dense_one_is_refused(prune: Cli) -> None:
     refused(prune("--target", "10000ms"), "latency 10 s is not below", "dense latency:")
 
 
-@pytest.mark.parametrize(("target", "quantity"), [("macs:1%", "macs"), ("memory:1%", "memory")])
+@pytest.mark.parametrize(("target", "quantity"), [("macs:1%", "macs"), ("memory:1%", "counted activation elements")])
 def test_a_target_out_of_reach_says_what_can_be_reached(prune: Cli, target: str, quantity: str) -> None:
     refused(prune("--target", target), "out of reach", f"% of the dense {quantity}", "--multiple")
 
@@ -165,7 +165,7 @@ def test_a_training_that_diverges_stops_and_can_be_resumed(prune: Cli, cli: Cli,
     refused(prune("--lr", "1e30", "--epochs", 2), "NaN or infinite", "smaller learning rate")
     kept = tiny.snapshot(tmp_path / "run")
     assert "model.safetensors" not in kept
-    assert list(json.loads(kept["run.json"])["stages"]) == ["dense", "target", "pruned", "statistics"]
+    assert list(json.loads(kept["run.json"])["stages"]) == ["dense", "margin", "target", "pruned", "statistics"]
 
     refused(cli("prune", "--resume", tmp_path / "run"), "NaN or infinite")
     again = tiny.snapshot(tmp_path / "run")
