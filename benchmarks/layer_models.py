@@ -112,7 +112,7 @@ def _chosen(points: Points, a: Floats, b: Floats) -> Floats:
 
 
 def _plain(points: Points, a: Floats, b: Floats) -> Floats:
-    return fit(points, Kernel(block=1, reach=0.0)).at(a, b)  # type: ignore[arg-type]
+    return fit(points, Kernel(block=1, block_out=1, reach=0.0)).at(a, b)  # type: ignore[arg-type]
 
 
 def _one_class(points: Points, a: Floats, b: Floats) -> Floats:

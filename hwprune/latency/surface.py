@@ -10,7 +10,7 @@ A Gaussian process per layer. Its kernel says what is known of hardware before a
 - a single width may have a cost of its own, which only repeated measurements of it can show.
 
 Others were tried on the same samples (`benchmarks/layer_models.py`: 64 samples of ResNet-20, a tenth left out at
-a time, median error of whole networks): this 0.9 %, one kernel without blocks and alignment 3.4 %, bilinear within one
+a time, median error of whole networks): this, with one block for both widths, 0.9 %, one kernel without blocks and alignment 3.4 %, bilinear within one
 alignment class 2.7 %, the nearest sample 2.0 %, the layer measured alone times a factor of its own 8.3 %.
 
 How much of each holds is chosen per layer by leave-one-out error, which a Gaussian process has in closed form. So a
@@ -38,7 +38,8 @@ class Kernel:
     """How measurements at two widths hang together.
 
     Attributes:
-        block: channels that widths are rounded up to; 1 for none.
+        block: channels that input widths are rounded up to; 1 for none.
+        block_out: the same of output widths.
         apart: share of the covariance that widths of other alignment do not have in common.
         reach: how far, in the logarithm of the width, half of `local` carries; 0 for no end.
         own: variance of each single pair of widths, of that of the trend.
@@ -46,15 +47,16 @@ class Kernel:
     """
 
     block: int = 16
+    block_out: int = 16
     apart: float = 0.0
     reach: float = 1.0
     own: float = 0.0
     noise: float = 0.05
 
-    def along(self, one: Floats, other: Floats, full: float) -> Floats:
+    def along(self, one: Floats, other: Floats, full: float, block: int) -> Floats:
         """Covariance of widths ``one`` with ``other`` of a dimension with ``full`` channels, noise and `own` aside."""
         a, b = one[:, None], other[None, :]
-        trend = 1 + 0.2 * a * b / full**2 + _rounded(a, self.block) * _rounded(b, self.block) / full**2
+        trend = 1 + 0.2 * a * b / full**2 + _rounded(a, block) * _rounded(b, block) / full**2
         if self.apart:
             alike = np.mean([(a % q == 0) == (b % q == 0) for q in ALIGNMENTS], axis=0)
             trend = trend * (1 - self.apart * (1 - alike))
@@ -67,7 +69,11 @@ class Kernel:
 LOCAL: Final = 0.05  # share of the covariance that `reach` limits
 # Chosen from, one after the other: each step keeps the best of those before.
 STEPS: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
-    tuple({"block": block, "noise": noise} for block in (1, 8, 16, 32) for noise in (0.02, 0.06, 0.2)),
+    tuple(
+        {"block": block, "block_out": block, "noise": noise} for block in (1, 8, 16, 32) for noise in (0.02, 0.06, 0.2)
+    ),
+    tuple({"block_out": block} for block in (1, 8, 16, 32)),
+    tuple({"block": block} for block in (1, 8, 16, 32)),
     tuple({"apart": apart, "reach": reach} for apart in (0.0, 0.4, 0.8) for reach in (0.0, 1.0)),
     ({"own": 0.0}, {"own": 0.01}, {"own": 0.1}),
 )
@@ -189,20 +195,20 @@ def _fitted(points: Points, kernel: Kernel) -> Surface:
 def _between(points: Points, kernel: Kernel, c_in: Floats, c_out: Floats) -> Floats:
     """Covariance (len(c_in), len(points)) of the latency at these pairs of widths with that at the points."""
     wide, high = points.full
-    found = _unique(kernel, c_in, points.c_in, wide)
+    found = _unique(kernel, c_in, points.c_in, wide, kernel.block)
     if not points.square:
-        found = found * _unique(kernel, c_out, points.c_out, high)
+        found = found * _unique(kernel, c_out, points.c_out, high, kernel.block_out)
     if kernel.own:
         same = (c_in[:, None] == points.c_in) & (c_out[:, None] == points.c_out)
         found = found * (1 + kernel.own * same)
     return found
 
 
-def _unique(kernel: Kernel, one: Floats, other: Floats, full: float) -> Floats:
+def _unique(kernel: Kernel, one: Floats, other: Floats, full: float, block: int) -> Floats:
     """`Kernel.along`, worked out once for each width."""
     a, from_a = np.unique(one, return_inverse=True)
     b, from_b = np.unique(other, return_inverse=True)
-    found: Floats = kernel.along(a, b, full)[np.ix_(from_a, from_b)]
+    found: Floats = kernel.along(a, b, full, block)[np.ix_(from_a, from_b)]
     return found
 
 
@@ -210,8 +216,8 @@ def _prior(points: Points, kernel: Kernel, c_in: Sequence[int], c_out: Sequence[
     """Variance of the latency at each pair of widths before anything was measured."""
     wide, high = points.full
     a, b = np.asarray(c_in, dtype=float), np.asarray(c_out, dtype=float)
-    found = _unique(kernel, a, a, wide).diagonal()
+    found = _unique(kernel, a, a, wide, kernel.block).diagonal()
     if not points.square:
-        found = found * _unique(kernel, b, b, high).diagonal()
+        found = found * _unique(kernel, b, b, high, kernel.block_out).diagonal()
     variance: Floats = found * (1 + kernel.own)
     return variance
