@@ -10,8 +10,9 @@ A Gaussian process per layer. Its kernel says what is known of hardware before a
 - a single width may have a cost of its own, which only repeated measurements of it can show.
 
 Others were tried on the same samples (`benchmarks/layer_models.py`: 64 samples of ResNet-20, a tenth left out at
-a time, median error of whole networks): this, with one block for both widths, 0.9 %, one kernel without blocks and alignment 3.4 %, bilinear within one
-alignment class 2.7 %, the nearest sample 2.0 %, the layer measured alone times a factor of its own 8.3 %.
+a time, median error of whole networks): this, with one block for both widths, 0.9 %, one kernel without blocks and
+alignment 3.4 %, bilinear within one alignment class 2.7 %, the nearest sample 2.0 %, the layer measured alone times a
+factor of its own 8.3 %.
 
 How much of each holds is chosen per layer by leave-one-out error, which a Gaussian process has in closed form. So a
 measured width is predicted by what was measured there and the noise of that, and any other by its neighbours as far as
