@@ -34,6 +34,7 @@ import torch
 from recording import RESULTS, fingerprint, markdown, record
 
 from hwprune.cli import show
+from hwprune.cli.profiling import DEFAULT_MODELS
 from hwprune.latency.choosing import METHODS
 from hwprune.latency.held_out import HeldOut, PredictionError
 from hwprune.latency.table import LatencyTable
@@ -44,15 +45,7 @@ from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.models.resolve import describe_inputs, load_model
 
-MODELS = (
-    "resnet18",
-    "resnet50",
-    "mobilenet_v2",
-    "efficientnet_b0",
-    "regnet_x_400mf",
-    "resnext50_32x4d",
-    "densenet121",
-)
+MODELS = (*DEFAULT_MODELS, "densenet121")
 USUAL = {"settings": 30, "samples": SAMPLES, "most_widths": 16, "any_widths": 0, "seed": 0}
 CALIBRATION = 12
 TABLES = Path(__file__).parent / "tables"

@@ -26,6 +26,7 @@ import torch
 import torchvision
 from recording import RESULTS, fingerprint, markdown, record
 
+from hwprune.cli.profiling import DEFAULT_MODELS
 from hwprune.device import resolve
 from hwprune.errors import EngineError
 from hwprune.runtimes.onnx_export import export
@@ -33,15 +34,7 @@ from hwprune.runtimes.select import RuntimeSpec
 from hwprune.units import format_bytes
 from hwprune.validation.engine import build_engine
 
-MODELS = (
-    "resnet18",
-    "resnet50",
-    "mobilenet_v2",
-    "efficientnet_b0",
-    "regnet_x_400mf",
-    "resnext50_32x4d",
-    "densenet121",
-)
+MODELS = (*DEFAULT_MODELS, "densenet121")
 DEVICES = ("t4", "rtx3090", "rtx4090", "rtx5090")  # sm_75, sm_86, sm_89, sm_120
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 NAME = "tensorrt_engines"

@@ -117,6 +117,8 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> Any:
     made = memo[id(module)] = type(module).__new__(type(module))
     copied = vars(made)
     for name, value in vars(module).items():
+        if name == "_compiled_call_impl":  # of the dense module
+            continue
         kind = type(value)
         if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
             copied[name] = value
@@ -126,9 +128,8 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> Any:
             copied[name] = {child: None if x is None else _copied(x, memo) for child, x in value.items()}
         elif name in ("_parameters", "_buffers"):
             copied[name] = {own: x if x is None else memo[id(x)] for own, x in value.items()}
-        elif name != "_compiled_call_impl":  # of the dense module
+        else:
             copied[name] = copy.deepcopy(value, memo)
-    copied.pop("_compiled_call_impl", None)
     return made
 
 
