@@ -40,13 +40,13 @@ from hwprune.latency.held_out import HeldOut, PredictionError
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.prediction import measured_table, uncalibrated
 from hwprune.loop.profiling import checked
-from hwprune.loop.sampling import DISTURBED, SAMPLES, structure
+from hwprune.loop.sampling import DISTURBED, structure
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.models.resolve import describe_inputs, load_model
 
 MODELS = (*DEFAULT_MODELS, "densenet121")
-USUAL = {"settings": 30, "samples": SAMPLES, "most_widths": 16, "any_widths": 0, "seed": 0}
+USUAL = {"settings": 30, "samples": 0, "most_widths": 16, "any_widths": 0, "seed": 0}
 CALIBRATION = 12
 TABLES = Path(__file__).parent / "tables"
 CLOSE, TIMES_NOISE, SHARE, RANK = 0.05, 2.0, 0.95, 0.98  # what a network is held to, see above
@@ -83,7 +83,7 @@ def _network(model: str, method: Any, options: argparse.Namespace) -> dict[str, 
     started = time.monotonic()
     with show.progress() as bars, tempfile.TemporaryDirectory(prefix="hwprune-benchmark-") as folder:
         subject = Subject(load_model(model), describe_inputs(model), settings, Path(folder), bars, model)
-        measured_table(subject, path, samples=options.samples)
+        measured_table(subject, path, samples=options.samples or None)
         profiled = time.monotonic()
         held = checked(subject, path, calibration=CALIBRATION, count=options.settings, anywhere=options.any_widths)
         table = LatencyTable.load(path)
@@ -112,6 +112,7 @@ def _sampled(subject: Subject, table: LatencyTable) -> dict[str, Any]:
         "samples_s": round(sum(getattr(sample, part) for sample in samples for part in parts), 1),
         "sample_s": {part: round(median(getattr(sample, part) for sample in samples), 3) for part in parts},
         "overhead_ms": context.overhead_ms,
+        "crowding": context.crowding.exponent,
         "left_out": asdict(context.error),
         "disturbed": int(np.sum(context.doubt > DISTURBED)),
     }
@@ -194,7 +195,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", action="append", help="repeatable; default: " + ", ".join(MODELS))
     parser.add_argument("--method", action="append", choices=METHODS, help="repeatable; default: both")
     parser.add_argument("--settings", type=int, default=USUAL["settings"], help="unseen networks of each kind")
-    parser.add_argument("--samples", type=int, default=USUAL["samples"], help="networks measured whole in context")
+    parser.add_argument(
+        "--samples", type=int, default=USUAL["samples"], help="networks measured whole in context; 0: enough"
+    )
     parser.add_argument("--most-widths", type=int, default=USUAL["most_widths"], help="of one group on the grid")
     parser.add_argument("--any-widths", type=int, default=0, help="further unseen networks at any widths")
     parser.add_argument("--seed", type=int, default=USUAL["seed"])

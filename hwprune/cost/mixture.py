@@ -185,6 +185,10 @@ class Correlated:
         """The correlated cost at ``widths``; no measured latency, whatever its unit."""
         return self.constant_ms + sum(self.cost(layer, widths) for layer in self.network.layers)
 
+    def summed_ms(self, latency_ms: float) -> float:
+        """What `constant_ms` and the `cost` of all layers sum to at this cost: that."""
+        return latency_ms
+
     @cached_property
     def dense_ms(self) -> float:
         """The correlated cost of the dense network."""

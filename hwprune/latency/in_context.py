@@ -5,8 +5,9 @@ of the profiler (3.0 µs on an RTX 4090), or lacks what the runtime does between
 samples as the median of (sum of layers - latency) / number of layers, and taken off; what then remains of a sample's
 difference is the machine's drift between the two measurements, so its layers are scaled to add up exactly.
 
-Each layer gets a `Surface` over its two widths. The sum of what the surfaces say of a sample when it is left out is an
-honest prediction of a whole network that the table has not seen; `band` is the conformal quantile of its errors.
+Each layer gets a `Surface` over its two widths, and the network a `Crowding` from their sum to its latency. What these
+say of a sample that is left out is an honest prediction of a whole network that the table has not seen; `band` is the
+conformal quantile of its errors.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from hwprune.graph.layers import NetworkLayer
 from hwprune.latency.attribution import REST
+from hwprune.latency.crowding import Crowding
 from hwprune.latency.held_out import PredictionError
 from hwprune.latency.sample import NetworkSample
 from hwprune.latency.surface import Kernel, Points, Surface, fit
@@ -33,7 +35,8 @@ MOST_TAKEN_OFF: Final = 0.9  # of a layer's time, as overhead
 MINOR: Final = 0.003  # share of the network below which a layer's kernel is not chosen but the usual one
 STEADY: Final = 0.01  # relative standard error of a latency up to which a sample counts in full
 DOUBT_FROM: Final = 2.5  # robust standard deviations from which a sample counts as disturbed
-ROUNDS: Final = 2
+ROUNDS: Final = 5
+USUAL_ROUNDS: Final = 2  # without choosing kernels, which takes long: these find the crowding
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class InContext:
         overhead_ms: of the profiler, per layer of the engine; negative where the runtime idles between layers.
         surfaces: by layer name; a layer that always ran inside another has none, and costs nothing.
         rest: what belongs to no layer.
+        crowding: from the sum of layers and rest to the latency.
         left_out: for each sample, its latency predicted from all others.
         doubt: for each sample 1, or more where its profile or the others say that it was disturbed.
     """
@@ -55,6 +59,7 @@ class InContext:
     overhead_ms: float
     surfaces: Mapping[str, Surface]
     rest: float
+    crowding: Crowding
     left_out: Floats
     doubt: Floats
 
@@ -93,7 +98,7 @@ class InContext:
         return next((known for known in alike if (known.c_in == known.c_out) == square), None)
 
     def cost(self, layer: NetworkLayer, c_in: Sequence[int], c_out: Sequence[int]) -> Floats:
-        """Latency of one of `layers` at each pair of widths; those beyond what was measured are NaN."""
+        """Share of one of `layers` in `total` at each pair of widths; those beyond what was measured are NaN."""
         surface = self.surfaces.get(layer.name)
         if surface is None:
             return np.zeros(len(c_in))
@@ -101,12 +106,16 @@ class InContext:
         return found
 
     def part(self, layer: NetworkLayer) -> Floats:
-        """Latency of one of `layers` in each sample."""
+        """Share of one of `layers` in `total`, in each sample."""
         surface = self.surfaces.get(layer.name)
         return np.zeros(len(self.samples)) if surface is None else surface.points.values
 
     def latency(self, widths: Widths) -> float:
         """Latency of the network at widths between those of the samples."""
+        return self.crowding.latency(self.total(widths))
+
+    def total(self, widths: Widths) -> float:
+        """Sum of what the layers and the rest take, before `crowding`."""
         parts = [self.cost(layer, [layer.c_in(widths)], [layer.c_out(widths)]) for layer in self.layers]
         return self.rest + float(np.nansum(parts))
 
@@ -116,7 +125,7 @@ class InContext:
         for layer in self.layers:
             if (surface := self.surfaces.get(layer.name)) is not None:
                 variance += float(surface.deviation([layer.c_in(widths)], [layer.c_out(widths)])[0]) ** 2
-        return float(np.sqrt(variance))
+        return self.crowding.slope(self.total(widths)) * float(np.sqrt(variance))
 
 
 def fitted(samples: Sequence[NetworkSample], layers: Sequence[NetworkLayer]) -> InContext:
@@ -134,22 +143,28 @@ def fitted(samples: Sequence[NetworkSample], layers: Sequence[NetworkLayer]) -> 
     overhead_ms, parts, agreement = added_up(samples, [*(layer.name for layer in own), REST])
     shares = parts.mean(axis=0) / parts.sum(axis=1).mean()
     measured = np.array([sample.ratio for sample in samples])
-    rest = float(np.median(parts[:, -1]))
     noise = np.array([sample.paired.standard_error for sample in samples])
     at_first = doubt = np.maximum(_doubt(agreement), noise / STEADY)
+    crowding = Crowding(float(measured.max()))
     kernels: dict[str, Kernel] = {}
     surfaces: dict[str, Surface] = {}
-    left_out = measured
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        totals = np.array([crowding.total(latency) for latency in measured])
+        pressed = parts * (totals / measured)[:, None]
         for place, layer in enumerate(own):
             if parts[:, place].max() > 0:
-                points = _points(layer, samples, parts[:, place], doubt)
-                usual = Kernel() if shares[place] < MINOR else None
+                points = _points(layer, samples, pressed[:, place], doubt)
+                usual = Kernel() if shares[place] < MINOR or number < USUAL_ROUNDS else None
                 surfaces[layer.name] = fit(points, kernels.get(layer.name, usual))
-                kernels[layer.name] = surfaces[layer.name].kernel
-        left_out = np.maximum(sum((s.left_out for s in surfaces.values()), np.full(len(samples), rest)), 1e-9)
+                if number >= USUAL_ROUNDS:
+                    kernels[layer.name] = surfaces[layer.name].kernel
+        rest = float(np.median(pressed[:, -1]))
+        expected = np.maximum(sum((s.left_out for s in surfaces.values()), np.full(len(samples), rest)), 1e-9)
+        left_out = np.array([crowding.latency(total) for total in expected])
         doubt = np.maximum(at_first, _doubt(measured / left_out))
-    return InContext(tuple(samples), own, overhead_ms, surfaces, rest, left_out, doubt)
+        if number < ROUNDS - 1 and surfaces:
+            crowding = crowding.refitted(totals, expected, at_first**-2)
+    return InContext(tuple(samples), own, overhead_ms, surfaces, rest, crowding, left_out, doubt)
 
 
 def added_up(samples: Sequence[NetworkSample], names: Sequence[str]) -> tuple[float, Floats, Floats]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from hwprune.errors import NotMeasuredError, ProfileError
 from hwprune.graph.layers import NetworkLayer
 from hwprune.latency.calibration import MAIN_KINDS, Calibration, fit
+from hwprune.latency.crowding import Crowding
 from hwprune.latency.entry import Entry
 from hwprune.latency.held_out import PredictionError as PredictionError
 from hwprune.latency.in_context import InContext
@@ -58,7 +60,24 @@ class Predictor:
         Raises:
             NotMeasuredError: the table lacks a layer; the message names it in the network.
         """
-        return max(self.constant_ms + sum(self.cost(layer, widths) for layer in self.layers), SMALLEST_MS)
+        total = self.constant_ms + sum(self.cost(layer, widths) for layer in self.layers)
+        return max(self.crowding.latency(total), SMALLEST_MS)
+
+    def summed_ms(self, latency_ms: float) -> float:
+        """What `constant_ms` and the `cost` of all layers sum to in a network of this latency."""
+        return self.crowding.total(latency_ms)
+
+    @cached_property
+    def crowding(self) -> Crowding:
+        """From the sum of constant and costs to the latency, in ms; the sum itself unless this network was sampled."""
+        if not self._is_sampled:
+            return Crowding()
+        own = self.contexts[0].crowding
+        return Crowding(own.full * self.table.reference_ms, own.exponent)
+
+    @cached_property
+    def _is_sampled(self) -> bool:
+        return bool(self.contexts) and all(layer.fused or self.contexts[0].owns(layer) for layer in self.layers)
 
     @property
     def constant_ms(self) -> float:
@@ -68,8 +87,7 @@ class Predictor:
     @property
     def _rest_ms(self) -> float:
         """Before calibration, what ran in no layer of this network's samples."""
-        own = self.contexts and all(layer.fused or self.contexts[0].owns(layer) for layer in self.layers)
-        return self.contexts[0].rest * self.table.reference_ms if own else 0.0
+        return self.contexts[0].rest * self.table.reference_ms if self._is_sampled else 0.0
 
     def deviation_ms(self, widths: Widths) -> float:
         """Standard deviation of `predict_ms` as far as it comes from layers between measured widths; 0 without samples.
@@ -79,7 +97,7 @@ class Predictor:
         return self.contexts[0].deviation(widths) * self.table.reference_ms if self.contexts else 0.0
 
     def cost(self, layer: NetworkLayer, widths: Widths) -> float:
-        """Calibrated latency in ms of one layer, its share of `predict_ms`; remembered, 0 for a fused layer.
+        """Calibrated latency in ms of one layer, its share of what `predict_ms` sums; remembered, 0 for a fused layer.
 
         Raises:
             NotMeasuredError: the table lacks it.
@@ -141,10 +159,15 @@ class Predictor:
     def calibrate(self, measured: Measured) -> Predictor:
         """A predictor refitted on whole networks: (widths, measured latency in ms at the table's reference time).
 
-        One or two measurements give a scale, three or more the full `Calibration`; none gives the identity.
+        Where this network was sampled, its layers add up already and all measurements give one scale, their median.
+        Else one or two of them give a scale, three or more the full `Calibration`. None gives the identity.
         """
         sums = [self._sums(widths) for widths, _ in measured]
-        fitted = fit([main for main, _ in sums], [other for _, other in sums], [ms for _, ms in measured])
+        found = [self.crowding.total(ms) for _, ms in measured]
+        if self._is_sampled and found:
+            scale = float(np.median([ms / sum(parts) for ms, parts in zip(found, sums, strict=True)]))
+            return replace(self, calibration=Calibration(0.0, scale, scale))
+        fitted = fit([main for main, _ in sums], [other for _, other in sums], found)
         return replace(self, calibration=fitted)
 
     def error(self, measured: Measured) -> PredictionError:

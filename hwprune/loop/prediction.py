@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from hwprune.device import GPUS, is_product, resolve
@@ -15,10 +16,10 @@ from hwprune.latency.predictor import Predictor, Widths
 from hwprune.latency.profiler import profile
 from hwprune.latency.table import LatencyTable
 from hwprune.latency.wanted import wanted_layers
+from hwprune.loop.beside import Beside, in_passes
 from hwprune.loop.job import Job
-from hwprune.loop.sampling import SAMPLES, sampled_table, structure
+from hwprune.loop.sampling import sampled_table, structure
 from hwprune.loop.subject import Subject
-from hwprune.validation.engine import measure_ratio
 
 
 def method_of(subject: Subject) -> Method:
@@ -27,12 +28,13 @@ def method_of(subject: Subject) -> Method:
 
 
 def measured_table(
-    subject: Subject, path: Path, *, method: Method | None = None, samples: int = SAMPLES
+    subject: Subject, path: Path, *, method: Method | None = None, samples: int | None = None
 ) -> LatencyTable:
     """The table with all that the search may ask for; measures what is missing where the device is here.
 
     Args:
-        method: "isolated" measures every layer at all of its widths, "in-context" ``samples`` whole networks.
+        method: "isolated" measures every layer at all of its widths, "in-context" whole networks.
+        samples: how many of these; None lets `sampled_table` decide.
 
     Raises:
         DeviceError: the device is not here and there is no table for it.
@@ -88,18 +90,25 @@ def measure_settings(
 ) -> list[float]:
     """Latency of whole networks at these widths over the dense one's, each timed by turns with it.
 
-    The first ones may be known from before; ``keep`` is called with all of them after each measurement.
+    In several passes over all of them, each with new engines; the median counts. So a neighbour on the machine that
+    stays for a minute meets every network alike.
+
+    Args:
+        known: single measurements from before, pass by pass.
+        keep: called with all of them after each.
     """
     ratios = list(known)
     subject.reporter.stage(title)
-    with closing(subject.engine(subject.model)) as dense:
-        for widths in settings[len(ratios) :]:
-            with closing(subject.engine(subject.small(subject.first_channels(widths)))) as engine:
-                ratios.append(measure_ratio(dense, engine).ratio)
-            subject.reporter.advance(len(ratios), len(settings))
+    with closing(Beside(subject)) as bench:
+        total = bench.rebuilds * len(settings)
+        for place in range(len(ratios), total):
+            widths = settings[place % len(settings)]
+            with bench.timed(subject.small(subject.first_channels(widths))) as (_, turns):
+                ratios.append(turns.ratio.ratio)
+            subject.reporter.advance(len(ratios), total)
             if keep is not None:
                 keep(ratios)
-    return ratios
+    return [median(own) for own in in_passes(ratios[:total], len(settings))]
 
 
 def uncalibrated(subject: Subject, table: LatencyTable, method: Method | None = None) -> Predictor:

@@ -35,11 +35,13 @@ def checked(
 ) -> tuple[HeldOut, ...]:
     """Measure random networks against their predictions, and store the errors in the table.
 
-    The predictor is calibrated on other random networks first, as a run calibrates on networks of the widths that it
-    may choose: off the grid on networks off the grid, whose layers pay other layout changes. With the isolated method
-    layers at widths off the table's grid are measured and put into the table before anything is predicted, so that
-    nothing is interpolated; in context the surfaces say it. On the grid nothing but whole networks is measured, so this
-    repeats the check of a table that is there.
+    The predictor is calibrated on other random networks alone, as a run calibrates on networks of the widths that it
+    may choose: off the grid on networks off the grid, whose layers pay other layout changes. These, the unseen ones and
+    the unseen ones again are measured in the same passes, so that all of them meet the machine in the same states.
+
+    With the isolated method layers at widths off the table's grid are measured and put into the table before anything
+    is predicted, so that nothing is interpolated; in context the surfaces say it. On the grid nothing but whole
+    networks is measured, so this repeats the check of a table that is there.
 
     Args:
         path: of a table of this network, measured by ``method``.
@@ -66,10 +68,12 @@ def checked(
     dense_ms = _dense_ms(subject)
     checks = []
     for name, widths in unseen.items():
-        fitted = measure_settings(subject, fitting[name], title=f"{name}: calibrating on whole networks")
-        known = list(zip(fitting[name], fitted, strict=True))
+        everything = [*fitting[name], *widths, *widths[:again]]
+        ratios = measure_settings(subject, everything, title=f"{name}: measuring unseen networks")
+        known = list(zip(fitting[name], ratios, strict=False))
         predictor = predictor_for(subject, table, dense_ms, known, method=method)
-        checks.append(_held_out(subject, name, predictor, dense_ms, widths, again, method))
+        found_ms = [ratio * dense_ms for ratio in ratios[len(known) :]]
+        checks.append(_held_out(name, predictor, widths, found_ms, method))
     for check in checks:
         table = table.with_held_out(check)
     table.save(path)
@@ -102,24 +106,15 @@ def _measure_layers(subject: Subject, settings: Sequence[dict[str, int]], path: 
 
 
 def _held_out(
-    subject: Subject,
-    name: str,
-    predictor: Predictor,
-    dense_ms: float,
-    settings: list[dict[str, int]],
-    again: int | None,
-    method: Method,
+    name: str, predictor: Predictor, settings: list[dict[str, int]], found_ms: Sequence[float], method: Method
 ) -> HeldOut:
-    predicted = [predictor.predict_ms(widths) for widths in settings]
-    measured = measure_settings(subject, settings, title=f"{name}: measuring unseen networks")
-    twice = settings[:again]
-    repeated = measure_settings(subject, twice, title=f"{name}: measuring the noise") if twice else []
+    """What was predicted, beside what was found: of every setting, then once more of the first ones."""
     return HeldOut(
         network=name,
         widths=tuple(settings),
-        predicted_ms=tuple(predicted),
-        measured_ms=tuple(ratio * dense_ms for ratio in measured),
-        again_ms=tuple(ratio * dense_ms for ratio in repeated),
+        predicted_ms=tuple(predictor.predict_ms(widths) for widths in settings),
+        measured_ms=tuple(found_ms[: len(settings)]),
+        again_ms=tuple(found_ms[len(settings) :]),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         method=method,
     )

@@ -1,7 +1,10 @@
 """Whole networks at sampled widths, timed and profiled: what in-context tables are made of.
 
-One sample is a cut of the dense network, an engine of it, its latency beside the reference workload, and the times of
-its layers by the runtime's own profiler. Like the profiler of single layers, this may be killed and started again.
+One sample is a cut of the dense network, engines of it, its latency, and the times of its layers by the runtime's own
+profiler. Its latency is measured by turns with the dense network's, which drifts most like it does; only that one's is
+measured beside the reference workload, and makes all others ratios to it. Beside the workload itself, a convolution
+that fits into the innermost caches, samples of RegNetX-400MF scattered by 4.2 % over minutes, and by 2.4 % so. Like
+the profiler of single layers, this may be killed and started again.
 
 A network is exported once; a sample puts narrower weights into that graph. Of ResNet-50 with ONNX Runtime on one core a
 sample takes about 0.1 s to cut and build, 0.3 s to time and 0.5 s to profile (the median of widths; `sample_s` in what
@@ -17,9 +20,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import numpy as np
+from torch import nn
 
 from hwprune.device import resolve
 from hwprune.latency.attribution import Attributor
@@ -29,11 +34,14 @@ from hwprune.latency.in_context import FEWEST_SAMPLES, InContext, fitted
 from hwprune.latency.profiler import FLUSH_S, MOST_FLUSHING, open_table, reference_engine
 from hwprune.latency.sample import NetworkSample, structure_of
 from hwprune.latency.table import LatencyTable
+from hwprune.loop.beside import Beside
 from hwprune.loop.subject import Subject
 from hwprune.runtimes.base import Engine
 from hwprune.timing import Paired, measure_paired
 
 SAMPLES: Final = 64  # for up to 16 choices a group
+MOST_SAMPLES: Final = 96  # of a network that is told badly
+TOLD: Final = 0.02  # median error of samples that are left out, up to which a network is told well
 FILLING: Final = 2 / 3  # of them fill the space
 BATCH: Final = 8  # samples between two looks at what is least sure
 POOL: Final = 200  # settings looked at
@@ -51,20 +59,29 @@ def structure(subject: Subject) -> str:
     return structure_of(subject.network.layers, subject.network.groups_hash)
 
 
-def sampled_table(subject: Subject, path: Path, *, count: int = SAMPLES) -> LatencyTable:
+def sampled_table(subject: Subject, path: Path, *, count: int | None = None) -> LatencyTable:
     """The table at ``path`` with ``count`` samples of the network at least; those it has are not measured again.
 
     Two thirds of them fill the space of widths. The others, a few at a time, are where those before them leave most to
     learn: samples that were disturbed are taken again, then come the settings that `least_sure` names.
+
+    Args:
+        count: None takes `SAMPLES`, and goes on to `MOST_SAMPLES` as long as samples that are left out are told badly.
     """
     table = open_table(subject.runtime, path, resolve(subject.spec.device))
-    filling = space_filling(subject.choices, max(FEWEST_SAMPLES, round(count * FILLING)), seed=subject.settings.seed)
+    least = SAMPLES if count is None else count
+    filling = space_filling(subject.choices, max(FEWEST_SAMPLES, round(least * FILLING)), seed=subject.settings.seed)
     have = len(table.samples_of(structure(subject)))
-    if wanted := filling[have:count]:
-        table = measure_samples(subject, wanted, path, title="measuring whole networks", of=(have, count))
-    while (have := len(table.samples_of(structure(subject)))) < count:
-        wanted = most_to_learn(subject, table, min(BATCH, count - have))
-        table = measure_samples(subject, wanted, path, title="measuring where it is least sure", of=(have, count))
+    if wanted := filling[have:least]:
+        table = measure_samples(subject, wanted, path, title="measuring whole networks", of=(have, least))
+    most = MOST_SAMPLES if count is None else count
+    while (have := len(table.samples_of(structure(subject)))) < most:
+        context = fitted(table.samples_of(structure(subject)), subject.network.layers)
+        if have >= least and context.error.median <= TOLD:
+            break
+        upto = least if have < least else most
+        wanted = most_to_learn(subject, context, min(BATCH, upto - have))
+        table = measure_samples(subject, wanted, path, title="measuring where it is least sure", of=(have, upto))
     return table
 
 
@@ -77,9 +94,8 @@ def sampled_around(subject: Subject, path: Path, widths: Setting, *, count: int 
     return measure_samples(subject, [dict(widths), *beside], path, title="measuring around a candidate")
 
 
-def most_to_learn(subject: Subject, table: LatencyTable, count: int) -> list[dict[str, int]]:
-    """Settings whose measurement would teach the table most about this network."""
-    context = fitted(table.samples_of(structure(subject)), subject.network.layers)
+def most_to_learn(subject: Subject, context: InContext, count: int) -> list[dict[str, int]]:
+    """Settings whose measurement would teach most about this network."""
     times = Counter(tuple(sorted(sample.widths.items())) for sample in context.samples)
     disturbed = [
         dict(sample.widths)
@@ -122,12 +138,12 @@ def measure_samples(
     done, total = of if of[1] else (0, len(wanted))
     subject.reporter.stage(f"{title} on {subject.spec.device} with {subject.spec.name}")
     keeper = _Keeper(subject, open_table(subject.runtime, path, resolve(subject.spec.device)), path, flush_s)
-    attributor = Attributor(subject.network.layers)
     started = time.monotonic()
-    with closing(reference_engine(subject.runtime)) as reference:
+    with closing(Beside(subject)) as bench:
+        sampler = _Sampler(subject, bench, Attributor(subject.network.layers), _dense_ratio(subject, keeper.table))
         try:
             for number, widths in enumerate(wanted, start=1):
-                keeper.keep(_sample(subject, widths, reference, attributor))
+                keeper.keep(sampler.sample(widths))
                 left = (time.monotonic() - started) / number * (total - done - number)
                 subject.reporter.advance(done + number, total, left)
         finally:
@@ -161,28 +177,66 @@ class _Keeper:
             self.took_s = self.flushed - started
 
 
-def _sample(subject: Subject, widths: Setting, reference: Engine, attributor: Attributor) -> NetworkSample:
-    clock = _Clock()
-    with closing(subject.engine(subject.small(subject.first_channels(widths)))) as engine:
-        build_s = clock.lap()
-        paired = measure_paired(engine, reference, most_blocks=15, block_ms=BLOCK_MS, gate=GATE)
-        time_s = clock.lap()
-        found = attributor(engine.layers(repeats=_repeats(paired)), widths)
+@dataclass
+class _Sampler:
+    """Takes samples; the dense network's own ratio to the reference workload makes all others ratios to it too."""
+
+    subject: Subject
+    bench: Beside
+    attributor: Attributor
+    dense_ratio: float | None
+
+    def sample(self, widths: Setting) -> NetworkSample:
+        small = self.subject.small(self.subject.first_channels(widths))
+        if dict(widths) == dict(self.subject.network.widths):
+            dense = self._dense(small, widths)
+            self.dense_ratio = self.dense_ratio or dense.ratio
+            return dense
+        if self.dense_ratio is None:
+            self.dense_ratio = self._dense(self.subject.model, self.subject.network.widths).ratio
+        with self.bench.timed(small, rebuilds=self.bench.rebuilds) as (engine, turns):
+            paired = Paired(
+                turns.ratio.candidate_blocks_ms,
+                tuple(block / self.dense_ratio for block in turns.ratio.dense_blocks_ms),
+            )
+            return self._of(widths, engine, paired, turns.build_s, turns.time_s)
+
+    def _dense(self, model: nn.Module, widths: Setting) -> NetworkSample:
+        """The dense network beside the reference workload."""
+        clock = _Clock()
+        with (
+            closing(self.subject.engine(model)) as engine,
+            closing(reference_engine(self.subject.runtime)) as reference,
+        ):
+            build_s = clock.lap()
+            paired = measure_paired(engine, reference, blocks=15, most_blocks=45, block_ms=BLOCK_MS, gate=GATE)
+            return self._of(widths, engine, paired, build_s, clock.lap())
+
+    def _of(self, widths: Setting, engine: Engine, paired: Paired, build_s: float, time_s: float) -> NetworkSample:
+        clock = _Clock()
+        found = self.attributor(engine.layers(repeats=_repeats(paired)), widths)
         memory = engine.memory()
-    return NetworkSample(
-        network=subject.reference,
-        structure=structure(subject),
-        widths=dict(widths),
-        samples_ms=paired.samples_ms,
-        reference_ms=paired.reference_ms,
-        layer_ms=found.ms,
-        engine_layers=found.engine_layers,
-        measured_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        activation_bytes=memory.activation_bytes,
-        build_s=build_s,
-        time_s=time_s,
-        profile_s=clock.lap(),
-    )
+        return NetworkSample(
+            network=self.subject.reference,
+            structure=structure(self.subject),
+            widths=dict(widths),
+            samples_ms=paired.samples_ms,
+            reference_ms=paired.reference_ms,
+            layer_ms=found.ms,
+            engine_layers=found.engine_layers,
+            measured_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            activation_bytes=memory.activation_bytes,
+            build_s=round(build_s, 3),
+            time_s=round(time_s, 3),
+            profile_s=clock.lap(),
+        )
+
+
+def _dense_ratio(subject: Subject, table: LatencyTable) -> float | None:
+    """The dense network's latency over the reference's, as the table has it."""
+    full = dict(subject.network.widths)
+    found = [sample.ratio for sample in table.samples_of(structure(subject)) if dict(sample.widths) == full]
+    return median(found) if found else None
 
 
 def _repeats(paired: Paired) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def searched(
     )
     solution = greedy(Problem(groups, tuple(budgets), priced))
     if not solution.feasible:
-        raise _short(goal, budgets, solution)
+        raise _short(goal, predictor, budgets, solution)
     kept = {}
     for name, width in solution.widths.items():
         before = plan.kept[name]
@@ -58,7 +58,9 @@ def _budget(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> 
     if name == "latency":
         if predictor is None:
             raise TargetError("a latency target needs a latency table")
-        return Budget(name, latency_ops(job.subject.network, predictor), limit, predictor.constant_ms)
+        return Budget(
+            name, latency_ops(job.subject.network, predictor), predictor.summed_ms(limit), predictor.constant_ms
+        )
     if name == "params":
         return Budget(name, parameter_ops(job.subject.network, job.subject.parameters), limit)
     return Budget(name, mac_ops(job.subject.network) if name == "macs" else memory_ops(job.subject.network), limit)
@@ -74,23 +76,30 @@ def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> G
     return Group(name, widths, tuple(float(lost[width - choice]) for choice in widths))
 
 
-def _short(goal: Goal, budgets: Sequence[Budget], solution: Solution) -> TargetError:
+def _short(goal: Goal, predictor: LayerCost | None, budgets: Sequence[Budget], solution: Solution) -> TargetError:
     """The error for a solution that is not feasible: of the first budget that does not hold."""
     short = next(budget for budget in budgets if solution.spent[budget.name] > budget.limit)
     if goal.memory is not None and short.name == MEMORY:
         return goal.memory.out_of_reach(solution.spent[short.name])
-    return _out_of_reach(goal, short, solution.spent[short.name])
+    return _out_of_reach(goal, _spent(goal, predictor, short, solution.widths))
 
 
 def check_reachable(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> None:
     """Raises TargetError before anything is tried where even the narrowest widths cost too much."""
     budget = _budget(job, goal, predictor, ratio)
-    least = budget.spent({name: choices[0] for name, choices in job.subject.choices.items()})
-    if least > budget.limit:
-        raise _out_of_reach(goal, budget, least)
+    narrowest = {name: choices[0] for name, choices in job.subject.choices.items()}
+    if not budget.holds(narrowest):
+        raise _out_of_reach(goal, _spent(goal, predictor, budget, narrowest))
 
 
-def _out_of_reach(goal: Goal, budget: Budget, reached: float) -> TargetError:
+def _spent(goal: Goal, predictor: LayerCost | None, budget: Budget, widths: Mapping[str, int]) -> float:
+    """What the target bounds at these widths, in its own unit."""
+    if goal.target.quantity == "latency" and predictor is not None:
+        return predictor.predict_ms(widths)
+    return budget.spent(widths)
+
+
+def _out_of_reach(goal: Goal, reached: float) -> TargetError:
     return TargetError(
         f"the target {goal.target} is out of reach",
         where=f"the best that can be reached: {format_percent(reached / goal.dense)} of the dense {goal.bounded}",

@@ -25,7 +25,9 @@ def test_a_prediction_is_the_sum_of_its_layers_in_ms_at_the_tables_reference() -
 
     for widths in made.unseen(10):
         assert found.predict_ms(widths) == pytest.approx(made.latency(widths) * made.REFERENCE_MS, rel=0.03)
-        assert found.predict_ms(widths) == pytest.approx(sum(found.layer_ms(widths).values()) + found.constant_ms)
+        total = sum(found.layer_ms(widths).values()) + found.constant_ms
+        assert found.predict_ms(widths) == pytest.approx(found.crowding.latency(total))
+        assert found.summed_ms(found.predict_ms(widths)) == pytest.approx(total)
     assert found.cost(made.LAYERS[1], made.unseen(1)[0]) == 0.0
 
 

@@ -77,7 +77,7 @@ def test_later_samples_are_where_the_table_is_least_sure_and_around_what_a_searc
 ) -> None:
     path = tmp_path / "t.parquet"
     table = sampled_table(subject, path, count=9)
-    chosen = most_to_learn(subject, table, 4)
+    chosen = most_to_learn(subject, uncalibrated(subject, table).contexts[0], 4)
     around = sampled_around(subject, path, table.samples[2].widths, count=3)
 
     assert len(chosen) == 4
