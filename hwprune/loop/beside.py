@@ -8,10 +8,10 @@ dense one, which feels the neighbour most like it does, and not on one pair of e
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import median
 from typing import Final
 
@@ -22,10 +22,11 @@ from hwprune.runtimes.base import Engine
 from hwprune.timing import interleave
 from hwprune.validation.engine import Ratio, measure_ratio
 
-REBUILDS: Final = 3
-SHORT_MS: Final = 10.0  # of the dense network; what takes less differs more from engine to engine
-REBUILDS_OF_SHORT: Final = 5
+SHORT_MS: Final = 10.0  # of the dense network: what takes less differs more from engine to engine
+PASSES: Final = 3  # that settle what a network takes
+PASSES_OF_SHORT: Final = 5
 BLOCKS: Final = 4  # of each pair of engines
+BLOCKS_OF_ONE: Final = 6  # where there is one pair only
 BLOCK_MS: Final = 10.0
 
 
@@ -55,48 +56,69 @@ class Beside:
     _dense: Engine | None = field(init=False, default=None)
 
     @cached_property
-    def rebuilds(self) -> int:
-        """Pairs of engines that a network should be timed on."""
+    def passes(self) -> int:
+        """Pairs of engines that settle what a network takes."""
         if self._builds_slowly:
             return 1
-        with closing(self.subject.engine(self.subject.model)) as dense:
-            short = median(dense.time(warmup=2, repeats=5)) < SHORT_MS
-        return REBUILDS_OF_SHORT if short else REBUILDS
+        return PASSES_OF_SHORT if self._is_short else PASSES
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of engines for one sample of many, whose errors the others even out."""
+        return PASSES_OF_SHORT if not self._builds_slowly and self._is_short else 1
+
+    @contextmanager
+    def timed(self, small: nn.Module, *, pairs: int = 1, blocks: int = BLOCKS) -> Iterator[tuple[Engine, Turns]]:
+        """The last of ``pairs`` engines of a cut, and what all of them took beside as many of the dense network."""
+        dense_ms: list[float] = []
+        small_ms: list[float] = []
+        started = time.monotonic()
+        build = self._builder(small)
+        build_s, time_s = time.monotonic() - started, 0.0
+        for number in range(pairs):
+            with ExitStack() as stack:
+                started = time.monotonic()
+                engine = stack.enter_context(closing(build()))
+                dense = self._dense_engine(stack)
+                built = time.monotonic()
+                ratio = self._ratio(dense, engine, blocks)
+                dense_ms += ratio.dense_blocks_ms
+                small_ms += ratio.candidate_blocks_ms
+                build_s, time_s = build_s + built - started, time_s + time.monotonic() - built
+                if number == pairs - 1:
+                    yield engine, Turns(Ratio(tuple(dense_ms), tuple(small_ms)), build_s, time_s)
 
     @property
     def _builds_slowly(self) -> bool:
         return self.subject.spec.name.startswith("tensorrt")
 
-    @contextmanager
-    def timed(self, small: nn.Module, *, rebuilds: int = 1) -> Iterator[tuple[Engine, Turns]]:
-        """The last engine of a cut, and what all ``rebuilds`` of them took beside the dense network."""
-        dense_ms: list[float] = []
-        small_ms: list[float] = []
-        build_s = time_s = 0.0
-        for number in range(rebuilds):
-            with ExitStack() as stack:
-                started = time.monotonic()
-                engine = stack.enter_context(closing(self.subject.engine(small)))
-                dense = self._dense_engine(stack)
-                built = time.monotonic()
-                ratio = self._ratio(dense, engine)
-                dense_ms += ratio.dense_blocks_ms
-                small_ms += ratio.candidate_blocks_ms
-                build_s, time_s = build_s + built - started, time_s + time.monotonic() - built
-                if number == rebuilds - 1:
-                    yield engine, Turns(Ratio(tuple(dense_ms), tuple(small_ms)), build_s, time_s)
+    @cached_property
+    def _is_short(self) -> bool:
+        with closing(self._build_dense()) as dense:
+            return median(dense.time(warmup=2, repeats=5)) < SHORT_MS
+
+    @cached_property
+    def _build_dense(self) -> Callable[[], Engine]:
+        return self._builder(self.subject.model)
+
+    def _builder(self, model: nn.Module) -> Callable[[], Engine]:
+        """What builds one engine of the network after another; exported once."""
+        subject = self.subject
+        if not subject.runtime.reads_onnx:
+            return partial(subject.engine, model)
+        return partial(subject.runtime.build_onnx, subject.onnx(model))
 
     def _dense_engine(self, stack: ExitStack) -> Engine:
         if not self._builds_slowly:
-            return stack.enter_context(closing(self.subject.engine(self.subject.model)))
+            return stack.enter_context(closing(self._build_dense()))
         if self._dense is None:
-            self._dense = self.subject.engine(self.subject.model)
+            self._dense = self._build_dense()
         return self._dense
 
-    def _ratio(self, dense: Engine, engine: Engine) -> Ratio:
+    def _ratio(self, dense: Engine, engine: Engine, blocks: int) -> Ratio:
         if self._builds_slowly:
             return measure_ratio(dense, engine)
-        first, second = interleave([dense, engine], blocks=BLOCKS, block_ms=BLOCK_MS, warmup_ms=BLOCK_MS)
+        first, second = interleave([dense, engine], blocks=blocks, block_ms=BLOCK_MS, warmup_ms=BLOCK_MS)
         return Ratio(tuple(first), tuple(second))
 
     def close(self) -> None:

@@ -100,7 +100,7 @@ def measure_settings(
     ratios = list(known)
     subject.reporter.stage(title)
     with closing(Beside(subject)) as bench:
-        total = bench.rebuilds * len(settings)
+        total = bench.passes * len(settings)
         for place in range(len(ratios), total):
             widths = settings[place % len(settings)]
             with bench.timed(subject.small(subject.first_channels(widths))) as (_, turns):

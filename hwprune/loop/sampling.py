@@ -7,8 +7,9 @@ that fits into the innermost caches, samples of RegNetX-400MF scattered by 4.2 %
 the profiler of single layers, this may be killed and started again.
 
 A network is exported once; a sample puts narrower weights into that graph. Of ResNet-50 with ONNX Runtime on one core a
-sample takes about 0.1 s to cut and build, 0.3 s to time and 0.5 s to profile (the median of widths; `sample_s` in what
-`benchmarks/prediction_error.py` records), so 64 of them a minute. Its layers one by one take thousands of engines.
+sample takes 0.2 s to cut and build, 1.5 s to time and 0.5 s to profile (medians; `sample_s` in what
+`benchmarks/prediction_error.py` records), so 64 of them less than three minutes. Its layers one by one take thousands
+of engines.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from hwprune.latency.in_context import FEWEST_SAMPLES, InContext, fitted
 from hwprune.latency.profiler import FLUSH_S, MOST_FLUSHING, open_table, reference_engine
 from hwprune.latency.sample import NetworkSample, structure_of
 from hwprune.latency.table import LatencyTable
-from hwprune.loop.beside import Beside
+from hwprune.loop.beside import BLOCKS, BLOCKS_OF_ONE, Beside
 from hwprune.loop.subject import Subject
 from hwprune.runtimes.base import Engine
 from hwprune.timing import Paired, measure_paired
@@ -194,7 +195,8 @@ class _Sampler:
             return dense
         if self.dense_ratio is None:
             self.dense_ratio = self._dense(self.subject.model, self.subject.network.widths).ratio
-        with self.bench.timed(small, rebuilds=self.bench.rebuilds) as (engine, turns):
+        pairs = self.bench.pairs
+        with self.bench.timed(small, pairs=pairs, blocks=BLOCKS if pairs > 1 else BLOCKS_OF_ONE) as (engine, turns):
             paired = Paired(
                 turns.ratio.candidate_blocks_ms,
                 tuple(block / self.dense_ratio for block in turns.ratio.dense_blocks_ms),
