@@ -22,7 +22,7 @@ from hwprune.cli.summary import show_result
 from hwprune.cost.normalisation import Normalisation
 from hwprune.errors import HwpruneError
 from hwprune.latency.choosing import Method
-from hwprune.loop.settings import Settings
+from hwprune.loop.settings import Search, Settings
 from hwprune.recovery.recipe import Recipe
 from hwprune.target import Target
 
@@ -67,6 +67,9 @@ def prune(
     normalisation: Annotated[
         Normalisation, Text(help="what importance is divided by", rich_help_panel=CHANNELS)
     ] = "latency",
+    search: Annotated[
+        Search, Text(help="exact proves how near to the best the widths are", rich_help_panel=CHANNELS)
+    ] = "greedy",
     multiple: Annotated[
         int, Text(help="widths are multiples of this; 0 chooses by the device", rich_help_panel=CHANNELS)
     ] = 0,
@@ -114,6 +117,7 @@ def prune(
         batch=batch,
         importance=importance,
         normalisation=normalisation,
+        search=search,
         multiple=multiple,
         multiples=multiples(multiple_of),
         min_width=min_width,

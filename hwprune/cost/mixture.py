@@ -23,6 +23,7 @@ from hwprune.errors import ProfileError
 from hwprune.files import PROFILES, write_atomically
 from hwprune.graph.layers import NetworkLayer
 from hwprune.graph.network import Network
+from hwprune.layer import Layer
 from hwprune.search.problem import Widths
 
 SCHEMA = 1
@@ -177,9 +178,15 @@ class Correlated:
 
     def cost(self, layer: NetworkLayer, widths: Widths) -> float:
         """Share of one layer in `predict_ms`; 0 for all but convolutions and linear layers."""
-        now = layer.at(widths)
-        found = self.mixture.macs_ms * macs(now) + self.mixture.parameters_ms * weight_elements(now)
-        return found + (self.mixture.activations_ms * output_elements(now) if now.kind == "conv" else 0.0)
+        return self.costs_at(layer, [(layer.c_in(widths), layer.c_out(widths))])[0]
+
+    def costs_at(self, layer: NetworkLayer, sizes: Sequence[tuple[int, ...]]) -> list[float]:
+        """`cost` at each pair of widths."""
+        return [self._cost(layer.sized(c_in, c_out)) for c_in, c_out in sizes]
+
+    def _cost(self, layer: Layer) -> float:
+        found = self.mixture.macs_ms * macs(layer) + self.mixture.parameters_ms * weight_elements(layer)
+        return found + (self.mixture.activations_ms * output_elements(layer) if layer.kind == "conv" else 0.0)
 
     def predict_ms(self, widths: Widths) -> float:
         """The correlated cost at ``widths``; no measured latency, whatever its unit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import Literal, Protocol, get_args
@@ -12,11 +12,15 @@ from hwprune.cost.work import macs, output_elements
 from hwprune.graph.layers import NetworkLayer, WidthOf
 from hwprune.graph.network import Network
 from hwprune.latency.predictor import Predictor
+from hwprune.layer import Layer
 from hwprune.search.problem import Op
 
 Normalisation = Literal["none", "flops", "params", "memory", "memory-measured", "correlated", "latency"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 MEASURED: tuple[Normalisation, ...] = ("memory-measured", "latency")  # they need a table
+
+
+Sizes = Sequence[tuple[int, ...]]  # (c_in, c_out)
 
 
 class LayerCost(Protocol):
@@ -25,6 +29,7 @@ class LayerCost(Protocol):
     @property
     def constant_ms(self) -> float: ...
     def cost(self, layer: NetworkLayer, widths: Mapping[str, int]) -> float: ...
+    def costs_at(self, layer: NetworkLayer, sizes: Sizes) -> Sequence[float]: ...
     def predict_ms(self, widths: Mapping[str, int]) -> float: ...
     def summed_ms(self, latency_ms: float) -> float: ...
 
@@ -67,20 +72,41 @@ def _groups(*sizes: WidthOf) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for size in sizes for name in size.groups))
 
 
-def _per_layer(layers: list[NetworkLayer], cost: Callable[[NetworkLayer, Mapping[str, int]], float]) -> tuple[Op, ...]:
-    return tuple(Op(_groups(layer.c_in, layer.c_out), partial(cost, layer)) for layer in layers)
+def _per_layer(
+    layers: list[NetworkLayer], costs_at: Callable[[NetworkLayer, Sizes], Sequence[float]]
+) -> tuple[Op, ...]:
+    """An operator for each layer, whose cost its two widths tell."""
+    return tuple(
+        Op(
+            _groups(layer.c_in, layer.c_out),
+            partial(_at, layer, costs_at),
+            sides=(layer.c_in, layer.c_out),
+            by_size=partial(costs_at, layer),
+        )
+        for layer in layers
+    )
+
+
+def _at(
+    layer: NetworkLayer, costs_at: Callable[[NetworkLayer, Sizes], Sequence[float]], widths: Mapping[str, int]
+) -> float:
+    return float(costs_at(layer, [(layer.c_in(widths), layer.c_out(widths))])[0])
+
+
+def _counted(count: Callable[[Layer], int], layer: NetworkLayer, sizes: Sizes) -> list[float]:
+    return [float(count(layer.sized(c_in, c_out))) for c_in, c_out in sizes]
 
 
 def mac_ops(network: Network) -> tuple[Op, ...]:
     """Multiply-accumulates of every convolution and linear layer."""
     layers = [layer for layer in network.layers if layer.dense.kind in ("conv", "linear")]
-    return _per_layer(layers, lambda layer, widths: float(macs(layer.at(widths))))
+    return _per_layer(layers, partial(_counted, macs))
 
 
 def memory_ops(network: Network) -> tuple[Op, ...]:
     """Elements of every convolution's output: the memory of Group Fisher Pruning (Liu et al. 2021, section 3.3)."""
     layers = [layer for layer in network.layers if layer.dense.kind == "conv"]
-    return _per_layer(layers, lambda layer, widths: float(output_elements(layer.at(widths))))
+    return _per_layer(layers, partial(_counted, output_elements))
 
 
 def parameter_ops(network: Network, parameters: frozenset[str]) -> tuple[Op, ...]:
@@ -95,9 +121,9 @@ def parameter_ops(network: Network, parameters: frozenset[str]) -> tuple[Op, ...
 
 def latency_ops(network: Network, measured: LayerCost) -> tuple[Op, ...]:
     """Cost in ms of every layer that has one of its own: predicted latency, or the mixture's."""
-    return _per_layer([layer for layer in network.layers if not layer.fused], measured.cost)
+    return _per_layer([layer for layer in network.layers if not layer.fused], measured.costs_at)
 
 
 def measured_memory_ops(network: Network, measured: Predictor) -> tuple[Op, ...]:
     """Predictor activation bytes of every layer that has some of its own."""
-    return _per_layer([layer for layer in network.layers if not layer.fused], measured.memory)
+    return _per_layer([layer for layer in network.layers if not layer.fused], measured.memory_at)

@@ -102,10 +102,7 @@ class Predictor:
         Raises:
             NotMeasuredError: the table lacks it.
         """
-        if layer.fused:
-            return 0.0
-        factor = self.calibration.factor(layer.dense.kind)
-        return factor * self._table_ms(layer, layer.c_in(widths), layer.c_out(widths))
+        return self.costs_at(layer, [(layer.c_in(widths), layer.c_out(widths))])[0]
 
     def costs(self, layer: NetworkLayer, c_in: Sequence[int], c_out: Sequence[int]) -> NDArray[np.float64]:
         """`cost` over a grid of widths: (len(c_in), len(c_out)), in ms.
@@ -113,12 +110,21 @@ class Predictor:
         Raises:
             NotMeasuredError: the table lacks one of them.
         """
+        found = self.costs_at(layer, [(wide, high) for wide in c_in for high in c_out])
+        return np.array(found).reshape(len(c_in), len(c_out))
+
+    def costs_at(self, layer: NetworkLayer, sizes: Sequence[tuple[int, ...]]) -> list[float]:
+        """`cost` at each pair of widths (c_in, c_out), in ms.
+
+        Raises:
+            NotMeasuredError: the table lacks one of them.
+        """
         if layer.fused:
-            return np.zeros((len(c_in), len(c_out)))
-        self._prepare(layer, [(wide, high) for wide in c_in for high in c_out])
-        values = [[self._table_ms(layer, wide, high) for high in c_out] for wide in c_in]
-        grid: NDArray[np.float64] = self.calibration.factor(layer.dense.kind) * np.array(values)
-        return grid
+            return [0.0] * len(sizes)
+        if len(sizes) > 1:
+            self._prepare(layer, [(c_in, c_out) for c_in, c_out in sizes])
+        factor = self.calibration.factor(layer.dense.kind)
+        return [factor * self._table_ms(layer, c_in, c_out) for c_in, c_out in sizes]
 
     def layer_ms(self, widths: Widths) -> dict[str, float]:
         """`cost` of every layer that is not fused, by name."""
@@ -131,10 +137,11 @@ class Predictor:
             NotMeasuredError: the table lacks a layer.
             ProfileError: the runtime told no memory when the table was made.
         """
-        return max(self._told([layer for layer in self.layers if not layer.fused], widths), default=0)
+        return max(self._told([(layer, layer.at(widths)) for layer in self.layers if not layer.fused]), default=0)
 
-    def _told(self, layers: Sequence[NetworkLayer], widths: Widths) -> list[int]:
-        told = [self._lookup(layer, layer.at(widths)).activation_bytes for layer in layers]
+    def _told(self, wanted: Sequence[tuple[NetworkLayer, Layer]]) -> list[int]:
+        """Activation bytes of layers of the network at their sizes."""
+        told = [self._lookup(layer, size).activation_bytes for layer, size in wanted]
         known = [value for value in told if value is not None]
         if len(known) < len(told):
             raise ProfileError(
@@ -152,9 +159,13 @@ class Predictor:
             NotMeasuredError: the table lacks it.
             ProfileError: the runtime told no memory when the table was made.
         """
+        return self.memory_at(layer, [(layer.c_in(widths), layer.c_out(widths))])[0]
+
+    def memory_at(self, layer: NetworkLayer, sizes: Sequence[tuple[int, ...]]) -> list[float]:
+        """`memory` at each pair of widths (c_in, c_out). Errors are its."""
         if layer.fused:
-            return 0.0
-        return float(self._told([layer], widths)[0])
+            return [0.0] * len(sizes)
+        return [float(told) for told in self._told([(layer, layer.sized(c_in, c_out)) for c_in, c_out in sizes])]
 
     def calibrate(self, measured: Measured) -> Predictor:
         """A predictor refitted on whole networks: (widths, measured latency in ms at the table's reference time).

@@ -14,6 +14,7 @@ from hwprune.loop.job import Job
 from hwprune.loop.memory import NAME as MEMORY
 from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
+from hwprune.search.exact import exact
 from hwprune.search.greedy import greedy
 from hwprune.search.problem import Budget, Group, Problem, Solution
 from hwprune.units import format_percent
@@ -40,7 +41,7 @@ def searched(
         measured=predictor,
         correlated=correlated_of(job),
     )
-    solution = greedy(Problem(groups, tuple(budgets), priced))
+    solution = _solution(job, Problem(groups, tuple(budgets), priced))
     if not solution.feasible:
         raise _short(goal, predictor, budgets, solution)
     kept = {}
@@ -51,6 +52,16 @@ def searched(
     narrower = Plan.keeping(job.subject.network, kept)
     # The correlated cost is no latency: the ledger's predicted milliseconds stay empty.
     return narrower, None if predictor is None or goal.correlated else predictor.predict_ms(solution.widths)
+
+
+def _solution(job: Job, problem: Problem) -> Solution:
+    if job.settings.search == "greedy":
+        return greedy(problem)
+    solution = exact(problem)
+    if solution.feasible:
+        proof = "" if solution.bound is None else f", of which {solution.bound:.4g} must be"
+        job.run.log(f"exact search: importance {solution.lost:.4g} lost{proof}")
+    return solution
 
 
 def _budget(job: Job, goal: Goal, predictor: LayerCost | None, ratio: float) -> Budget:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 from hwprune.cost.normalisation import NORMALISATIONS, Normalisation
 from hwprune.errors import HwpruneError, RunError
@@ -13,6 +13,9 @@ from hwprune.graph.choices import Choices
 from hwprune.latency.choosing import METHODS, Method
 from hwprune.recovery.recipe import Recipe
 from hwprune.target import MemoryLimit
+
+Search = Literal["greedy", "exact"]
+SEARCHES: Final[tuple[Search, ...]] = get_args(Search)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Settings:
         batch: images at once in deployment.
         importance: what removing a channel hurts: "fisher", "taylor", "magnitude".
         normalisation: what importance is divided by.
+        search: "greedy", or "exact": with a proof of how near to the best the widths are.
         method: how the latency table is measured: "isolated" (layer by layer), "in-context" (inside engines of whole
             networks); "" takes what is usual for the runtime.
         multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU.
@@ -56,6 +60,7 @@ class Settings:
     batch: int = 1
     importance: str = "fisher"
     normalisation: Normalisation = "latency"
+    search: Search = "greedy"
     method: Method | Literal[""] = ""
     multiple: int = 0
     multiples: Mapping[str, int] = field(default_factory=dict)
@@ -79,6 +84,14 @@ class Settings:
         if self.normalisation not in NORMALISATIONS:
             raise HwpruneError(
                 f"unknown normalisation {self.normalisation!r}", fix=f"choose one of {', '.join(NORMALISATIONS)}"
+            )
+        if self.search not in SEARCHES:
+            raise HwpruneError(f"unknown search {self.search!r}", fix=f"choose one of {', '.join(SEARCHES)}")
+        if self.search == "exact" and self.normalisation != "latency":
+            raise HwpruneError(
+                f"the exact search divides importance by nothing, so not by {self.normalisation} either",
+                effect="it takes the least importance that the target can cost",
+                fix="leave --normalisation out, or take --search greedy",
             )
         if self.method not in ("", *METHODS):
             raise HwpruneError(f"unknown method {self.method!r}", fix=f"choose one of {', '.join(METHODS)}")

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 Widths = Mapping[str, int]
+
+
+class Side(Protocol):
+    """A width that is a sum over groups: the channels of a concatenation; compares and hashes by value."""
+
+    @property
+    def fixed(self) -> int:
+        """Channels that never go."""
+
+    @property
+    def terms(self) -> tuple[tuple[str, int], ...]:
+        """(group name, channels for each one that the group keeps)."""
+
+    def __call__(self, widths: Widths) -> int:
+        """The sum at ``widths``."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +51,14 @@ class Op:
     Attributes:
         groups: names of the groups that its cost depends on.
         cost: from the widths of at least those groups to a number.
+        sides: what the cost is a function of, where it is one of a few sums of widths; empty where nothing is known.
+        by_size: that function: from sizes of the sides, a tuple each, to a cost for each.
     """
 
     groups: tuple[str, ...]
     cost: Callable[[Widths], float]
+    sides: tuple[Side, ...] = ()
+    by_size: Callable[[Sequence[tuple[int, ...]]], Sequence[float]] | None = None
     known: dict[tuple[int, ...], float] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, widths: Widths) -> float:
@@ -125,9 +145,18 @@ class Solution:
         feasible: whether all budgets hold; if not, ``widths`` are the narrowest that the moves could reach.
         lost: importance lost.
         spent: of every budget, by name.
+        bound: no widths within the budgets lose less; None where that was not proven.
     """
 
     widths: dict[str, int]
     feasible: bool
     lost: float
     spent: dict[str, float]
+    bound: float | None = None
+
+
+def solved(problem: Problem, widths: Widths) -> Solution:
+    """What these widths are worth."""
+    spent = {budget.name: budget.spent(widths) for budget in problem.budgets}
+    feasible = all(budget.holds(widths) for budget in problem.budgets)
+    return Solution(dict(widths), feasible, problem.lost(widths), spent)
