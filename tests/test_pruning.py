@@ -66,6 +66,13 @@ def result(before: nn.Module, dense: nn.Module, tmp_path_factory: pytest.TempPat
     return prune(tmp_path_factory.mktemp("result"), "70%", settings, model=dense)
 
 
+def test_the_exact_search_meets_a_target_and_writes_what_it_proved(tmp_path: Path) -> None:
+    found = prune(tmp_path, "macs:50%", replace(QUICK, multiple=4, search="exact"))
+
+    assert found.pruned.macs <= 0.5 * found.dense.macs
+    assert "exact search: importance" in (found.directory / "log.txt").read_text()
+
+
 def test_the_target_is_met_as_measured(result: Result) -> None:
     stages = json.loads((result.directory / "run.json").read_bytes())["stages"]
     candidate = next(c for c in result.candidates if c.id == stages["target"])

@@ -43,7 +43,17 @@ def test_settings_come_back_from_json(settings: Settings) -> None:
     assert Settings.from_json(json.loads(json.dumps(settings.as_json()))) == settings
 
 
-@pytest.mark.parametrize("wrong", [{"threads": 0}, {"milestones": -1}, {"normalisation": "luck"}, {"tries": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threads": 0},
+        {"milestones": -1},
+        {"normalisation": "luck"},
+        {"tries": 0},
+        {"search": "luck"},
+        {"search": "exact", "normalisation": "memory"},
+    ],
+)
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(HwpruneError, match=str(next(iter(wrong)))):
         Settings("60%", **wrong)  # type: ignore[arg-type]
