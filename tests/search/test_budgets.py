@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from hwprune.search.greedy import greedy
 from hwprune.search.problem import Budget, Group, Op, Problem
-
-WIDTHS = (1, 2, 3, 4)
+from tests.search.strategies import WIDTHS, every_setting, problems
 
 
 def linear(*factors: tuple[str, float], base: float = 0.0) -> Op:
@@ -20,43 +16,6 @@ def linear(*factors: tuple[str, float], base: float = 0.0) -> Op:
 
 def group(name: str, each: float) -> Group:
     return Group(name, WIDTHS, tuple(each * (WIDTHS[-1] - width) for width in WIDTHS))
-
-
-@st.composite
-def operators(draw: st.DrawFn, names: list[str]) -> Op:
-    """Costs that grow with the widths: of steps, of a product, or of the larger of two."""
-    touched = tuple(draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)))
-    base, factor, step = draw(st.floats(0, 5)), draw(st.floats(0.1, 5)), draw(st.integers(1, 3))
-    kind = draw(st.sampled_from(["sum", "product", "largest"]))
-
-    def cost(widths: dict[str, int]) -> float:
-        sizes = [-(-widths[name] // step) for name in touched]
-        mixed = {"sum": sum(sizes), "product": sizes[0] * sizes[-1], "largest": max(sizes)}[kind]
-        return base + factor * mixed
-
-    return Op(touched, cost)  # type: ignore[arg-type]
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> Problem:
-    names = ["a", "b", "c"][: draw(st.integers(1, 3))]
-    groups = []
-    for name in names:
-        drops = draw(st.lists(st.floats(0.01, 5.0), min_size=3, max_size=3))
-        groups.append(Group(name, WIDTHS, tuple(sum(drops[i:]) for i in range(4))))
-    budgets = []
-    for number in range(draw(st.integers(1, 3))):
-        ops = tuple(draw(st.lists(operators(names), min_size=1, max_size=4)))
-        fixed, peak = draw(st.floats(0, 3)), draw(st.booleans())
-        full = Budget("full", ops, 0.0, fixed, peak).spent(dict.fromkeys(names, WIDTHS[-1]))
-        budgets.append(Budget(f"budget {number}", ops, full * draw(st.floats(0.1, 1.1)), fixed, peak))
-    price = tuple(draw(st.lists(operators(names), max_size=3)))
-    return Problem(tuple(groups), tuple(budgets), price)
-
-
-def every_setting(problem: Problem) -> list[dict[str, int]]:
-    names = [group.name for group in problem.groups]
-    return [dict(zip(names, widths, strict=True)) for widths in product(WIDTHS, repeat=len(names))]
 
 
 @settings(max_examples=300, deadline=None)
