@@ -23,8 +23,14 @@ from hwprune.loop.subject import Subject
 
 
 def method_of(subject: Subject) -> Method:
-    """How the subject's table is measured: as its settings say, else as is usual for the runtime."""
-    return subject.settings.method or usual_method(subject.spec.name)
+    """How the subject's table is measured: as its settings say, else as is usual for the runtime.
+
+    Samples of whole networks tell what memory an engine takes, not what a layer does: dividing by that needs layers.
+    """
+    settings = subject.settings
+    if not settings.method and settings.normalisation == "memory-measured":
+        return "isolated"
+    return settings.method or usual_method(subject.spec.name)
 
 
 def measured_table(

@@ -91,6 +91,9 @@ def test_the_method_is_the_users_or_the_runtimes_usual_one(tmp_path: Path) -> No
     settings = Settings("100%", runtime="onnxruntime")
     unsaid = Subject(tiny.network(), (3, tiny.SIDE, tiny.SIDE), settings, tmp_path / "s", Silent())
     assert method_of(unsaid) == "isolated"
+    by_memory = Settings("100%", runtime="tensorrt", normalisation="memory-measured")
+    unsaid = Subject(tiny.network(), (3, tiny.SIDE, tiny.SIDE), by_memory, tmp_path / "s", Silent())
+    assert method_of(unsaid) == "isolated"
 
 
 def test_a_stored_table_of_samples_serves_without_measuring(subject: Subject, tmp_path: Path) -> None:
