@@ -25,7 +25,6 @@ from statistics import median
 from typing import Final
 
 import numpy as np
-from torch import nn
 
 from hwprune.device import resolve
 from hwprune.latency.attribution import Attributor
@@ -188,13 +187,13 @@ class _Sampler:
     dense_ratio: float | None
 
     def sample(self, widths: Setting) -> NetworkSample:
-        small = self.subject.small(self.subject.first_channels(widths))
         if dict(widths) == dict(self.subject.network.widths):
-            dense = self._dense(small, widths)
+            dense = self._dense()
             self.dense_ratio = self.dense_ratio or dense.ratio
             return dense
         if self.dense_ratio is None:
-            self.dense_ratio = self._dense(self.subject.model, self.subject.network.widths).ratio
+            self.dense_ratio = self._dense().ratio
+        small = self.subject.small(self.subject.first_channels(widths))
         pairs = self.bench.pairs
         with self.bench.timed(small, pairs=pairs, blocks=BLOCKS if pairs > 1 else BLOCKS_OF_ONE) as (engine, turns):
             paired = Paired(
@@ -203,16 +202,16 @@ class _Sampler:
             )
             return self._of(widths, engine, paired, turns.build_s, turns.time_s)
 
-    def _dense(self, model: nn.Module, widths: Setting) -> NetworkSample:
+    def _dense(self) -> NetworkSample:
         """The dense network beside the reference workload."""
         clock = _Clock()
         with (
-            closing(self.subject.engine(model)) as engine,
+            closing(self.subject.engine(self.subject.model)) as engine,
             closing(reference_engine(self.subject.runtime)) as reference,
         ):
             build_s = clock.lap()
             paired = measure_paired(engine, reference, blocks=15, most_blocks=45, block_ms=BLOCK_MS, gate=GATE)
-            return self._of(widths, engine, paired, build_s, clock.lap())
+            return self._of(self.subject.network.widths, engine, paired, build_s, clock.lap())
 
     def _of(self, widths: Setting, engine: Engine, paired: Paired, build_s: float, time_s: float) -> NetworkSample:
         clock = _Clock()
