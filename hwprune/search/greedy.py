@@ -3,15 +3,20 @@
 A move takes one group to *any* narrower choice, so a saving that only appears sixteen channels on is seen at once.
 The saving counts every operator that the group touches: its producers' outputs and its consumers' inputs. Any number
 of budgets may be open, sums (latency, parameters) and peaks (memory); a move counts if it relieves one of them. When
-all hold, whatever can be widened again within them is given back, the most important first.
+all hold, whatever can be widened again within them is given back, the most important first. At last single groups are
+narrowed a little further where another one can then be widened by more importance.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
 from hwprune.search.problem import Group, Op, Problem, Solution
+
+SWAPPED: Final = (1, 2, 4)  # choices that a group is narrowed by so that another can be widened
+MOST_PASSES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,46 @@ class _Search:
                 self.apply(group, before)
                 barred.add((name, position))
 
+    def swap(self) -> None:
+        """Narrow one group and widen another, while what comes back is worth more than what goes."""
+        for _ in range(MOST_PASSES):
+            swapped = [self._swapped(group, steps) for group in self.problem.groups for steps in SWAPPED]
+            if not any(swapped):
+                return
+            self.give_back()
+
+    def _swapped(self, group: Group, steps: int) -> bool:
+        """Whether narrowing the group by so many choices has paid; it stays as it was where it does not."""
+        now = self.position[group.name]
+        if now < steps:
+            return False
+        self.apply(group, now - steps)
+        if not self.short():  # a narrower group can cost more
+            found = self._widening(group, group.loss[now - steps] - group.loss[now])
+            if found is not None:
+                other, position = found
+                before = self.position[other.name]
+                self.apply(other, position)
+                if not self.short():
+                    return True
+                self.apply(other, before)
+        self.apply(group, now)
+        return False
+
+    def _widening(self, narrowed: Group, least: float) -> tuple[Group, int] | None:
+        """The other group and its wider choice that fit and bring back most, and more than ``least``."""
+        found = None
+        for group in self.problem.groups:
+            now = self.position[group.name]
+            for position in range(len(group.choices) - 1, now, -1):
+                regained = group.loss[now] - group.loss[position]
+                if group is narrowed or regained <= least:
+                    break
+                if self.fits(group, position):
+                    found, least = (group, position), regained
+                    break
+        return found
+
     def fits(self, group: Group, position: int) -> bool:
         """Whether every budget, all of which hold now, still holds after the move."""
         return all(
@@ -155,5 +200,6 @@ def greedy(problem: Problem) -> Solution:
     feasible = not search.short()
     if feasible:
         search.give_back()
+        search.swap()
     spent = {budget.name: budget.spent(search.widths) for budget in problem.budgets}
     return Solution(dict(search.widths), feasible, problem.lost(search.widths), spent)

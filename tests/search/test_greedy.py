@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise, product
 
 import pytest
@@ -72,6 +74,20 @@ def test_several_budgets_hold_at_once() -> None:
 
     assert solution.feasible
     assert solution.widths["b"] <= 6
+
+
+def test_narrows_a_group_where_another_can_then_be_widened_by_more() -> None:
+    """Four of seven must go. Three for 2.7 is the best rate, but leaves one to find, and twice two for 2 is better."""
+    saved, lost = {"a": 3.0, "b": 2.0, "c": 2.0}, {"a": 2.7, "b": 2.0, "c": 2.0}
+    groups = tuple(Group(name, (1, 2), (lost[name], 0.0)) for name in saved)
+    ops = tuple(Op((name,), partial(_times, name, saved[name])) for name in saved)
+    found = greedy(Problem(groups, (Budget("latency", ops, limit=10.0),), ops))
+
+    assert found.feasible and found.widths == {"a": 2, "b": 1, "c": 1}
+
+
+def _times(name: str, factor: float, widths: Mapping[str, int]) -> float:
+    return factor * widths[name]
 
 
 def test_a_group_needs_as_many_losses_as_choices() -> None:
