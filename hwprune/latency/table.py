@@ -26,7 +26,11 @@ from hwprune.latency.sample import NetworkSample, Structure, structure_of
 from hwprune.layer import Layer
 
 # What the numbers depend on. The device counts by its hardware: "cuda:0" and "rtx3090" may be the same card.
-IDENTITY_KEYS: Final = ("cpu", "gpu", "runtime", "version", "precision", "threads", "reference")
+# Hypervisors hide the model ("AMD EPYC"), but neither its family nor what it can do.
+IDENTITY_KEYS: Final = (
+    *("cpu", "cpu_family_model_stepping", "flags"),
+    *("gpu", "runtime", "version", "precision", "threads", "reference"),
+)
 
 
 @dataclass(frozen=True)
