@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from hwprune.errors import HardCodedSizeError
 from hwprune.graph.blame import culprit
@@ -55,6 +55,21 @@ def cut(
         small = narrowed(model, network.channel_of, stays, network.attributes, network.offsets)
         _check(small, network, stays)
     return small
+
+
+def embedded(model: nn.Module, small: nn.Module, plan: Plan, network: Network) -> dict[str, Tensor]:
+    """State of ``model`` with the tensors of its cut copy ``small``, trained or not, back in their places.
+
+    What the plan removes stays as it is, so cutting a network with this state to the same plan, or to a narrower one,
+    inherits what ``small`` has learnt.
+    """
+    rows, own = Rows(kept_channels(network, plan)), small.state_dict()
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    for name, value in state.items():
+        dims = rows.of(network.channel_of.get(name, (None,) * value.dim()))
+        index = [np.arange(size) if kept is None else kept for size, kept in zip(value.shape, dims, strict=True)]
+        value[tuple(map(torch.from_numpy, np.ix_(*index)))] = own[name].cpu()
+    return state
 
 
 def cut_inputs(network: Network, stays: NDArray[np.bool_], inputs: Inputs) -> Inputs:

@@ -23,17 +23,21 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.errors import ModelError, listed
+from hwprune.graph.masks import Reader
 from hwprune.graph.network import Consumer, Network
 from hwprune.importance.criterion import Batches, Loss, Scores, by_group
 from hwprune.importance.passes import passes
 from hwprune.modes import device_of, evaluating
 
 
-class _Gradients:
-    """dL_n / dm_i of one batch: (samples, coupled channels), summed over consumers and their calls."""
+class Gradients:
+    """dL_n / dm_i of one batch: (samples, coupled channels), summed over consumers and their calls.
 
-    def __init__(self, channels: int, device: torch.device) -> None:
-        self.channels, self.device = channels, device
+    With ``mask`` (coupled channels,) the mask is real: every consumer's input is multiplied by its entries.
+    """
+
+    def __init__(self, channels: int, device: torch.device, mask: Tensor | None = None) -> None:
+        self.channels, self.device, self.mask = channels, device, mask
         self.sum: Tensor | None = None
 
     def start(self, samples: int) -> None:
@@ -57,24 +61,25 @@ class _Gradients:
         The input itself may feed other layers too, whose gradients are theirs; the alias only gets this one's. It
         shares the input's memory, and the closure lets go of it as soon as the backward pass has been here.
         """
-        at = torch.from_numpy(consumer.channel_of)
-        carried = torch.nonzero(at >= 0).flatten().to(self.device)
-        numbers = at.to(self.device)[carried]
+        reader = Reader.of(consumer, self.device)
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             x = inputs[0]
+            last = isinstance(module, nn.Linear)
             # Behind an embedding of whole numbers nothing needs a gradient yet: the alias is the first.
             values, alias = x.detach(), x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-            last = isinstance(module, nn.Linear)
+            if self.mask is not None:
+                alias = reader.masked(module, alias, self.mask)
 
             def listen(gradient: Tensor) -> None:
                 # A convolution's channels are dimension 1, a linear layer's the last one.
                 product = values * gradient
                 over = range(1, product.dim() - 1) if last else range(2, product.dim())
                 per_channel = product.sum(tuple(over), dtype=torch.float64) if len(over) else product.double()
-                self.add(numbers, per_channel[:, carried], consumer.module)
+                self.add(reader.numbers, per_channel[:, reader.carried], consumer.module)
 
-            alias.register_hook(listen)
+            if alias.requires_grad:  # a masked network may also just be run
+                alias.register_hook(listen)
             return (alias, *inputs[1:])
 
         return hook
@@ -94,7 +99,8 @@ def _only_inputs_need_gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(model: nn.Module, network: Network, gradients: _Gradients) -> Iterator[None]:
+def watching(model: nn.Module, network: Network, gradients: Gradients) -> Iterator[None]:
+    """Every consumer tells ``gradients`` what reaches it."""
     modules = dict(model.named_modules())
     handles = [
         modules[consumer.module].register_forward_pre_hook(gradients.watch(consumer)) for consumer in network.consumers
@@ -130,9 +136,9 @@ class Fisher:
                 fix="make them nn.Linear or convolution modules, exclude their module, or use another importance",
             )
         device = device_of(model)
-        gradients = _Gradients(sum(group.width for group in network.groups), device)
+        gradients = Gradients(sum(group.width for group in network.groups), device)
         total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0
-        with evaluating(model), _only_inputs_need_gradients(model), _watching(model, network, gradients):
+        with evaluating(model), _only_inputs_need_gradients(model), watching(model, network, gradients):
             for samples, run in passes(model, network, batches, loss):
                 gradients.start(samples)
                 torch.autograd.backward(run())

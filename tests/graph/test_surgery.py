@@ -9,7 +9,7 @@ from torch import nn
 
 from hwprune.errors import HardCodedSizeError, PlanError
 from hwprune.graph.coupling import analyze
-from hwprune.graph.surgery import cut
+from hwprune.graph.surgery import cut, embedded
 from hwprune.graph.verification import verify
 from hwprune.models.cifar_resnet import resnet20
 from hwprune.plan import Plan
@@ -63,6 +63,26 @@ def test_a_linear_layer_behind_a_flatten_loses_every_position_of_a_channel() -> 
 
     kept = [*range(36), *range(72, 108)]
     assert torch.equal(small[2].weight, model[2].weight[:, kept])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_what_a_cut_network_has_learnt_goes_back_to_its_places_and_nowhere_else(name: str) -> None:
+    model = build(name)
+    network = analyze(model, torch.randn(1, 3, 64, 64))
+    plan = random_plan(network, np.random.default_rng(1))
+    small = cut(model, plan, network)
+    with torch.no_grad():
+        for value in small.state_dict().values():
+            value.add_(1)
+
+    grown = copy.deepcopy(model)
+    grown.load_state_dict(embedded(model, small, plan, network))
+
+    before, after = model.state_dict(), grown.state_dict()
+    again = cut(grown, plan, network).state_dict()
+    assert all(torch.equal(again[key], value) for key, value in small.state_dict().items())
+    for key, value in after.items():
+        assert int((value != before[key]).sum()) <= again[key].numel()
 
 
 def test_shared_modules_and_tied_weights_stay_shared() -> None:

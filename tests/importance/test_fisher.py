@@ -12,7 +12,7 @@ from hwprune.graph.coupling import analyze
 from hwprune.graph.network import Network
 from hwprune.graph.surgery import cut
 from hwprune.importance.criterion import cross_entropy
-from hwprune.importance.fisher import Fisher, _Gradients
+from hwprune.importance.fisher import Fisher, Gradients
 from hwprune.models.cifar_resnet import resnet20
 from hwprune.plan import Plan
 from tests.graph.networks import awake
@@ -147,7 +147,7 @@ def test_activations_are_held_and_not_copied() -> None:
     model = Grouped()
     network = analyze(model, torch.randn(1, 3, 4, 4))
     (consumer,) = [c for c in network.consumers if c.module == "grouped"]
-    gradients = _Gradients(100, torch.device("cpu"))
+    gradients = Gradients(100, torch.device("cpu"))
     x = torch.randn(2, 8, 4, 4, requires_grad=True)
 
     (given,) = gradients.watch(consumer)(model.grouped, (x,))
