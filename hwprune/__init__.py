@@ -22,6 +22,7 @@ from hwprune.loop.settings import Settings as Settings
 from hwprune.plan import Plan as Plan
 from hwprune.pruning import Result as Result
 from hwprune.pruning import prune as prune
+from hwprune.pruning import prune_curve as prune_curve
 from hwprune.recovery.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
@@ -41,5 +42,6 @@ __all__ = [
     "load",
     "load_data",
     "prune",
+    "prune_curve",
     "verify",
 ]

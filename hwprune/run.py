@@ -8,6 +8,8 @@ dense.onnx          the network that it was made from
 ledger.parquet      every candidate: predicted, measured, engines
 candidates/         each one's plan, ONNX file and engines
 finetune.safetensors  the last finished epoch
+trained-*.safetensors  weights that were trained on the way down, of the dense network's shapes
+group-fisher.safetensors  the state of that training
 certificate.json    the paired test against the dense network
 certificate/        the same test with other runtimes or batch sizes
 explanation.json    where the time went, layer by layer; explanation/ with other runtimes or batch sizes
@@ -15,6 +17,8 @@ batch-N/            both networks exported for another batch size
 calibration.npz     training inputs that engines in int8 and fp8 find their scales with
 timing.cache        TensorRT's timings of tactics, so that equal layers get equal ones
 log.txt             what happened when
+curve.csv           of a run with several targets: a row for each
+points/             the same: a run directory for each
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ CONTENT = (
     "certificate.json",
     "model.safetensors",
     "finetune.safetensors",
+    "trained-*.safetensors",
+    "group-fisher.safetensors",
     "importance-*.safetensors",
     "model.onnx",
     "dense.onnx",
@@ -49,6 +55,8 @@ CONTENT = (
     "explanation.json",
     "explanation",
     "batch-[0-9]*",
+    "curve.csv",
+    "points/*",
 )
 
 

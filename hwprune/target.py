@@ -63,6 +63,28 @@ class Target:
             return cls(known, number / 100, True)
         return cls(known, number * (_TO_MS[unit] if known == "latency" else _SCALES[unit]), False)
 
+    @classmethod
+    def parse_all(cls, text: str) -> tuple[Target, ...]:
+        """One target, or several between commas, from the loosest to the tightest.
+
+        >>> [str(target) for target in Target.parse_all("60%, 75%")]
+        ['latency 75.0 %', 'latency 60.0 %']
+
+        Raises:
+            TargetError: one cannot be read; or they bound different things, or one of them comes twice.
+        """
+        found = tuple(cls.parse(part) for part in text.split(","))
+        if len({(one.quantity, one.relative) for one in found}) > 1:
+            raise TargetError(
+                f"the targets {text!r} are not of one kind",
+                where=", ".join(map(str, found)),
+                effect="they have no order from loose to tight",
+                fix="give shares of one quantity, or amounts of one: 75%,60% or macs:3G,macs:2G",
+            )
+        if len(set(found)) < len(found):
+            raise TargetError(f"the targets {text!r} name one target twice", fix="give each once")
+        return tuple(sorted(found, key=lambda one: -one.value))
+
     def ratio(self, dense: float) -> float:
         """The bound as a share of the dense network's ``dense`` ms or count.
 
@@ -85,6 +107,26 @@ class Target:
     def __str__(self) -> str:
         amount = format_percent(self.value) if self.relative else self._format(self.value)
         return f"{self.title} {amount}"
+
+    @property
+    def typed(self) -> str:
+        """The target as `parse` reads it.
+
+        >>> [Target.parse(text).typed for text in ("62.5 %", "1.5ms", "macs:2G")]
+        ['latency:62.5%', 'latency:1.5ms', 'macs:2000000000']
+        """
+        if self.relative:
+            return f"{self.quantity}:{100 * self.value:.10g}%"
+        return f"{self.quantity}:{self.value:.10g}{'ms' if self.quantity == 'latency' else ''}"
+
+    @property
+    def slug(self) -> str:
+        """A name for files.
+
+        >>> Target.parse("62.5%").slug, Target.parse("1.5ms").slug
+        ('latency-62.5-percent', 'latency-1.5ms')
+        """
+        return self.typed.replace(":", "-").replace("%", "-percent")
 
     @property
     def title(self) -> str:

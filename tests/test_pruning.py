@@ -22,7 +22,9 @@ from hwprune.recovery.recipe import Recipe
 from hwprune.validation.certify import Certificate
 from tests import tiny
 
-QUICK = Settings("", runtime="pytorch", multiple=16, milestones=1, calibration=2, recipe=Recipe(epochs=0))
+QUICK = Settings(
+    "", runtime="pytorch", multiple=16, milestones=1, calibration=2, recipe=Recipe(epochs=0), method="isolated"
+)
 
 
 def data(folder: Path) -> hwprune.Data:
@@ -217,3 +219,31 @@ def test_weights_that_are_not_finite_are_refused_before_there_is_a_run(tmp_path:
         prune(tmp_path, "macs:70%", QUICK, model=model)
 
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_train_at_the_milestones_where_that_is_asked_for(tmp_path: Path) -> None:
+    settings = replace(QUICK, multiple=4, milestones=3, milestone_steps=2)
+    found = prune(tmp_path, "macs:40%", settings)
+    files = sorted(path.name for path in found.directory.glob("trained-*.safetensors"))
+    model = tiny.network()
+    network = hwprune.analyze(model, (torch.zeros(1, *tiny.network.input_shape),), model_reference=tiny.REFERENCE)
+    before = dict(hwprune.cut(model, found.plan, network).named_parameters())
+
+    assert files == ["trained-milestone-1.safetensors", "trained-milestone-2.safetensors"]
+    assert found.pruned.macs <= 0.4 * found.dense.macs
+    assert not any(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
+    inputs = torch.randn(2, *tiny.network.input_shape)
+    assert torch.equal(hwprune.load(found.directory)(inputs), found.model(inputs))
+
+
+def test_what_goes_may_fade_while_the_network_trains(tmp_path: Path) -> None:
+    settings = replace(QUICK, multiple=4, damping_steps=4)
+    found = prune(tmp_path, "macs:60%", settings)
+    model = tiny.network()
+    network = hwprune.analyze(model, (torch.zeros(1, *tiny.network.input_shape),), model_reference=tiny.REFERENCE)
+    before = dict(hwprune.cut(model, found.plan, network).named_parameters())
+
+    assert (found.directory / "trained-damped.safetensors").exists()
+    assert not any(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
+    inputs = torch.randn(2, *tiny.network.input_shape)
+    assert torch.equal(hwprune.load(found.directory)(inputs), found.model(inputs))

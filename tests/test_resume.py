@@ -21,6 +21,7 @@ from tests import tiny
 
 # Work is the target and the table prices the channels: no latency measured after the kills decides about widths.
 SETTINGS = ("--target", "macs:50%", "--normalisation", "latency", "--milestones", 2, "--multiple", 4)
+SETTINGS += ("--method", "isolated")
 TRAINING = ("--epochs", 30, "--batch-size", 16)
 
 

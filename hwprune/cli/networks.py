@@ -16,7 +16,7 @@ from hwprune.loop.settings import Settings
 from hwprune.plan import Plan
 from hwprune.run import Run
 from hwprune.runtimes.onnx_export import export
-from hwprune.runtimes.select import RuntimeSpec, spec_for, with_files
+from hwprune.runtimes.select import RuntimeSpec, slug_of, spec_for, with_files
 from hwprune.validation.certify import Source
 
 ONNX_FILES = ("dense.onnx", "model.onnx")
@@ -82,4 +82,4 @@ def file_for(run: Run, settings: Settings, spec: RuntimeSpec, batch: int, stem: 
     own = asked_spec(run, settings, "", None, None)
     if spec == own and batch == settings.batch:
         return run.path / f"{stem}.json"
-    return run.path / stem / f"{spec.name}-{resolve(spec.device).slug}-{spec.precision}-batch{batch}.json"
+    return run.path / stem / f"{slug_of(spec, batch)}.json"

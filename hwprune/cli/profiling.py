@@ -39,7 +39,7 @@ def profile(
     method: Annotated[
         Literal["isolated", "in-context", "both"] | None,
         typer.Option(
-            help="layer by layer, inside whole engines, or both; default: in-context on TensorRT, else isolated"
+            help="layer by layer, in whole engines, or both; default: in-context on TensorRT and ONNX Runtime"
         ),
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="default: the device's best")] = None,

@@ -18,11 +18,12 @@ from hwprune.cli.choosing import (
 )
 from hwprune.cli.opening import Origin
 from hwprune.cli.starting import resumed, started
-from hwprune.cli.summary import show_result
+from hwprune.cli.summary import show_results
 from hwprune.cost.normalisation import Normalisation
 from hwprune.errors import HwpruneError
 from hwprune.latency.choosing import Method
-from hwprune.loop.settings import Search, Settings
+from hwprune.loop.group_fisher import GroupFisher
+from hwprune.loop.settings import Further, Search, Settings, Way
 from hwprune.recovery.recipe import Recipe
 from hwprune.target import Target
 
@@ -32,13 +33,19 @@ ENGINES, TUNING = "The engines", "Accuracy got back"
 
 def prune(
     model: Annotated[str, typer.Argument(help="resnet50, torchvision:NAME, timm:NAME or package.module:factory")] = "",
-    target: Annotated[str, Text(help="60%, 1.5ms, macs:2G, params:50%, memory:4M (counted elements)")] = "",
+    target: Annotated[
+        str,
+        Text(help="60%, 1.5ms, macs:2G, params:50%, memory:4M (counted elements); several make a curve: 90%,75%,60%"),
+    ] = "",
     max_memory: Annotated[
         str, Text(help="second bound, on what the engine is measured to take for activations: 60%, 12MiB")
     ] = "",
     data: Annotated[str, Text(help="npz:PATH, cifar10:PATH, imagefolder:PATH, digits, package.module:factory")] = "",
     weights: Annotated[str, Text(help="safetensors file, or DEFAULT for the published weights")] = "",
-    device: Annotated[str, Text(help="cpu, cuda, or a name such as rtx3090")] = "cpu",
+    device: Annotated[
+        list[str] | None,
+        Text(help="cpu, cuda, rtx3090; again for a further one: cpu,runtime=openvino,batch=8,target=70%"),
+    ] = None,
     out: Annotated[Path | None, Text(help="run directory; default runs/MODEL-DEVICE")] = None,
     resume: Annotated[Path | None, Text(help="go on with this run; nothing else is needed")] = None,
     force: Annotated[bool, Text("--force", help="replace a run in the same directory")] = False,
@@ -54,7 +61,10 @@ def prune(
     ] = "",
     method: Annotated[
         Method | None,
-        Text(help="of what the table lacks; default: in-context on TensorRT, else isolated", rich_help_panel=ENGINES),
+        Text(
+            help="of what the table lacks; default: in-context on TensorRT and ONNX Runtime, else isolated",
+            rich_help_panel=ENGINES,
+        ),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -65,8 +75,28 @@ def prune(
     ] = 600.0,
     importance: Annotated[str, Text(help="fisher, taylor, magnitude", rich_help_panel=CHANNELS)] = "fisher",
     normalisation: Annotated[
-        Normalisation, Text(help="what importance is divided by", rich_help_panel=CHANNELS)
-    ] = "latency",
+        Normalisation | None,
+        Text(
+            help="what importance is divided by; default: latency, memory with group-fisher", rich_help_panel=CHANNELS
+        ),
+    ] = None,
+    way: Annotated[
+        Way,
+        Text(
+            "--recipe",
+            help="milestones, or group-fisher: channel by channel while the weights train, as its paper does it",
+            rich_help_panel=CHANNELS,
+        ),
+    ] = "milestones",
+    fisher_interval: Annotated[
+        int, Text(help="training steps from one removal to the next, of group-fisher", rich_help_panel=CHANNELS)
+    ] = 25,
+    fisher_channels: Annotated[
+        int, Text(help="coupled channels that go at once, of group-fisher", rich_help_panel=CHANNELS)
+    ] = 1,
+    fisher_lr: Annotated[
+        float, Text(help="learning rate on the way down, of group-fisher", rich_help_panel=CHANNELS)
+    ] = 0.004,
     search: Annotated[
         Search, Text(help="exact proves how near to the best the widths are", rich_help_panel=CHANNELS)
     ] = "greedy",
@@ -83,6 +113,10 @@ def prune(
     attention: AttentionOption = "heads",
     milestones: Annotated[
         int, Text(help="steps down to the target; 0 chooses by the distance", rich_help_panel=CHANNELS)
+    ] = 0,
+    milestone_steps: Annotated[int, Text(help="of training after each step down", rich_help_panel=CHANNELS)] = 0,
+    damping_steps: Annotated[
+        int, Text(help="of training in which what goes fades, instead of a cut at once", rich_help_panel=CHANNELS)
     ] = 0,
     tries: Annotated[
         int, Text(help="candidates at the target until one is measured to meet it", rich_help_panel=CHANNELS)
@@ -101,22 +135,26 @@ def prune(
 ) -> None:
     """Prune MODEL until it meets the target on the device, fine-tune it and certify the speed-up."""
     if resume is not None:
-        show_result(resumed(resume), as_json=as_json)
+        show_results(resumed(resume), as_json=as_json)
         return
     for name, value in (("MODEL", model), ("--target", target), ("--data", data)):
         if not value:
             raise HwpruneError(f"{name} is missing", fix="hwprune prune MODEL --target 60% --data cifar10:PATH")
-    Target.parse(target)
+    Target.parse_all(target)
     recipe = Recipe(epochs=epochs, max_steps=max_steps, lr=lr, optimizer=optimizer, distill=distill, seed=seed)
+    first, *others = device or ["cpu"]
+    usual = Further(first, threads=threads, batch=batch)
     settings = Settings(
         target=target,
-        device=device,
+        device=first,
         runtime=runtime,
         precision=precision,
         threads=threads,
         batch=batch,
         importance=importance,
-        normalisation=normalisation,
+        normalisation=normalisation or ("memory" if way == "group-fisher" else "latency"),
+        way=way,
+        group_fisher=GroupFisher(fisher_interval, fisher_channels, fisher_lr),
         search=search,
         multiple=multiple,
         multiples=multiples(multiple_of),
@@ -124,6 +162,8 @@ def prune(
         exclude=tuple(exclude or ()),
         choices=chosen(conv_groups, attention),
         milestones=milestones,
+        milestone_steps=milestone_steps,
+        damping_steps=damping_steps,
         tries=tries,
         engines=tuple(engine or ()),
         engine_timeout_s=engine_timeout,
@@ -131,7 +171,8 @@ def prune(
         seed=seed,
         max_memory=max_memory,
         method=method or "",
+        further=tuple(Further.parse(other, usual) for other in others),
     )
     origin = Origin(model, weights, data, batch_size, workers, seed, num_classes, table)
     name = model.rpartition(":")[2]
-    show_result(started(origin, settings, out or Path("runs") / f"{name}-{device}", force=force), as_json=as_json)
+    show_results(started(origin, settings, out or Path("runs") / f"{name}-{first}", force=force), as_json=as_json)

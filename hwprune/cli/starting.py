@@ -15,7 +15,7 @@ from hwprune.pruning import Result, begun, go_on
 from hwprune.run import Run
 
 
-def started(origin: Origin, settings: Settings, out: Path, *, force: bool) -> Result:
+def started(origin: Origin, settings: Settings, out: Path, *, force: bool) -> tuple[Result, ...]:
     """A new run in ``out``; nothing is written before all that can be checked is."""
     Run.check_free(out, force=force)
     model, data = origin.open_model(), origin.open_data()
@@ -26,7 +26,7 @@ def started(origin: Origin, settings: Settings, out: Path, *, force: bool) -> Re
             return begun(subject, data, table, origin=origin.as_json(), force=force)
 
 
-def resumed(path: Path) -> Result:
+def resumed(path: Path) -> tuple[Result, ...]:
     """The run in ``path``, from where it was stopped."""
     run = Run.resume(path)
     origin = Origin.from_json(run.origin)

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hwprune.cli import show
 from hwprune.pruning import Result
 from hwprune.units import format_bytes, format_count, format_ms, format_percent
+from hwprune.validation.certify import Certificate
 from hwprune.validation.ledger import Candidate
+
+
+def show_results(results: Sequence[Result], *, as_json: bool) -> None:
+    """Print a run, for people or as JSON: its one network, or the curve of several."""
+    if len(results) == 1:
+        show_result(results[0], as_json=as_json)
+    elif as_json:
+        show.as_json({"points": [as_document(result) for result in results]})
+    else:
+        _show_curve(results)
+
+
+def _show_curve(results: Sequence[Result]) -> None:
+    dense = results[0]
+    rows = [("dense", "", format_percent(dense.accuracy["dense"]), "", format_count(dense.dense.macs), "")]
+    rows += [
+        (
+            result.target,
+            "\n".join(interval(one) if one else "not measured" for one in (result.certificate, *result.further)),
+            format_percent(result.accuracy["finetuned"]),
+            format_percent(result.accuracy["statistics"]),
+            format_count(result.pruned.macs),
+            str(result.directory.name),
+        )
+        for result in results
+    ]
+    heads = ("target", "certified latency / dense", "top-1", "before fine-tuning", "MACs", "directory")
+    show.table("accuracy against latency", heads, rows)
+    if results[0].certificate is None:
+        show.prose(results[0].unmeasured or NOT_HERE)
+    folder = results[0].directory.parent
+    show.line(f"run directories: {folder}")
+    show.line(f"the same as a table: {folder.parent / 'curve.csv'}")
 
 
 def show_result(result: Result, *, as_json: bool) -> None:
@@ -23,43 +58,46 @@ def show_result(result: Result, *, as_json: bool) -> None:
         _HEADS,
         [_candidate(c, result.candidates[0].dense_ms) for c in result.candidates[1:]],
     )
-    if result.certificate is not None:
-        show.prose(result.certificate.summary)
-    elif result.unmeasured:
-        show.prose(result.unmeasured)
-    else:
-        show.prose("The device is not in this machine: engines were built, nothing was timed, no speed-up is claimed.")
+    for certificate in (result.certificate, *result.further):
+        if certificate is not None:
+            show.prose(certificate.summary)
+    if result.certificate is None:
+        show.prose(result.unmeasured or NOT_HERE)
     show.line(f"run directory: {result.directory}")
 
 
 def as_document(result: Result) -> dict[str, Any]:
     """All figures as plain values."""
     return {
+        "target": result.target,
         "directory": str(result.directory),
         "accuracy": dict(result.accuracy),
         "dense": asdict(result.dense),
         "pruned": asdict(result.pruned),
         "widths": result.plan.kept_widths,
         "certificate": result.certificate.as_dict() if result.certificate else None,
+        "further": [one.as_dict() if one else None for one in result.further],
         "unmeasured": result.unmeasured,
         "candidates": [_candidate_document(c) for c in result.candidates],
     }
 
 
+NOT_HERE = "The device is not in this machine: engines were built, nothing was timed, no speed-up is claimed."
 _HEADS = ("candidate", "predicted", "measured", "error", "of dense", "MACs", "built")
 
 
 def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str]]:
     dense, pruned, rows = result.dense, result.pruned, []
-    if (certificate := result.certificate) is not None:
-        found = certificate.comparison
-        interval = f"{format_percent(found.ratio)} ({format_percent(found.low)} to {format_percent(found.high)})"
+    for certificate in (result.certificate, *result.further):
+        if certificate is None:
+            continue
+        where = f" ({certificate.runtime['name']} {certificate.runtime['device']}, batch {certificate.batch})"
         rows.append(
             (
-                "certified latency",
+                f"certified latency{where if result.further else ''}",
                 format_ms(certificate.dense.median_ms),
                 format_ms(certificate.pruned.median_ms),
-                interval,
+                interval(certificate),
             )
         )
     accuracy = result.accuracy
@@ -80,6 +118,12 @@ def _rows(result: Result, delivered: Candidate) -> list[tuple[str, str, str, str
             memory = _pair(before_engine.activation_bytes, after_engine.activation_bytes)
             rows.append(("  its activations", *memory))
     return rows
+
+
+def interval(certificate: Certificate) -> str:
+    """The certified ratio with its interval."""
+    found = certificate.comparison
+    return f"{format_percent(found.ratio)} ({format_percent(found.low)} to {format_percent(found.high)})"
 
 
 def _pair(before: int | None, after: int | None) -> tuple[str, str, str]:

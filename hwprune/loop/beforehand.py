@@ -9,7 +9,7 @@ from hwprune.data.fits import check_fits
 from hwprune.device import resolve
 from hwprune.latency.profiler import open_table
 from hwprune.loop.goal import amount_of, needs_table
-from hwprune.loop.milestones import check_importance
+from hwprune.loop.judging import check_importance
 from hwprune.loop.prediction import stored_table
 from hwprune.loop.subject import Subject, check_multiples
 from hwprune.loop.unmeasured import required_mixture
@@ -31,15 +31,15 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
     settings = subject.settings
     check_fits(data, subject.model)
     check_importance(settings.importance)
-    target = Target.parse(settings.target)
-    if target.relative:
-        target.ratio(1.0)
+    loosest = Target.parse_all(settings.target)[0]
+    if loosest.relative:
+        loosest.ratio(1.0)
     for spec in (subject.spec, *subject.validators):
         spec.open()
     check_multiples(settings.multiples, subject.network)
     dense = subject.work()
-    if target.quantity != "latency":
-        target.ratio(float(amount_of(dense, target)))
+    if loosest.quantity != "latency":
+        loosest.ratio(float(amount_of(dense, loosest)))
     if settings.normalisation == "correlated":
         required_mixture(settings)
     if table is not None and needs_table(subject):

@@ -41,13 +41,13 @@ def tried(
     job.reporter.stage(f"{name}: building engines")
     small = job.subject.small(plan) if network is None else network
     folder = job.run.path / "candidates" / name
-    file = folder / "model.onnx"
     plan.save(folder / "plan.json")
-    write_atomically(file, job.subject.onnx(small))
-    reports = [_primary(job, file, small, folder)]
+    for own in job.all:
+        write_atomically(folder / own.onnx_name, own.subject.onnx(small))
+    reports = [_timed(own, folder / own.onnx_name, small, folder) for own in job.all]
     for number, spec in enumerate(job.subject.validators, start=1):
         job.reporter.advance(number, 1 + len(job.subject.validators))
-        reports.append(_engine(job, file, spec, folder))
+        reports.append(_engine(job, folder / job.onnx_name, spec, folder))
     main = reports[0].beside
     counted = job.subject.work(plan.kept_widths)
     candidate = Candidate(
@@ -80,14 +80,14 @@ def certificate_of(job: Job, file: Path, small: Callable[[], nn.Module]) -> Cert
 
 def dense_candidate(job: Job) -> Candidate:
     """The dense network as the ledger's first row, timed against itself: its ratio shows the noise."""
-    if not job.subject.exported:
+    if not all(own.subject.exported for own in job.all):
         raise RuntimeError("the dense network was not exported")
     full = Plan.keeping(job.subject.network, {})
     return tried(job, "dense", 0, full, None)
 
 
-def _primary(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineReport:
-    """The engine that counts: in a child process where the runtime reads ONNX, else in this one."""
+def _timed(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineReport:
+    """The engine of a deployment: in a child process where the runtime reads ONNX, else in this one."""
     if job.subject.runtime.reads_onnx:
         beside = job.subject.dense_onnx if job.subject.runtime.can_time else None
         return _engine(job, file, job.subject.spec, folder, beside=beside)
@@ -113,7 +113,7 @@ def _primary(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineRepo
 
 
 def _engine(job: Job, file: Path, spec: RuntimeSpec, folder: Path, beside: Path | None = None) -> EngineReport:
-    out = folder / f"{spec.name}-{spec.device}.engine"
+    out = folder / f"{job.name or f'{spec.name}-{spec.device}'}.engine"
     report = build_engine(file, spec, out=out, beside=beside, timeout_s=job.settings.engine_timeout_s)
     if not report.ok:
         job.reporter.note(f"no engine from {spec.name} for {spec.device}: {report.error.splitlines()[0]}")

@@ -10,10 +10,11 @@ from torch import nn
 
 from hwprune.errors import ModelError
 from hwprune.files import write_atomically
+from hwprune.graph.surgery import cut
 from hwprune.graph.verification import verify
 from hwprune.loop.candidates import certificate_of, ledger_of, tried
 from hwprune.loop.job import Job
-from hwprune.loop.milestones import recovered_statistics
+from hwprune.loop.judging import recovered_statistics
 from hwprune.plan import Plan
 from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.recovery.evaluate import evaluate
@@ -22,17 +23,20 @@ from hwprune.recovery.recipe import Progress
 from hwprune.validation.certify import Certificate
 
 
-def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
+def recovered(job: Job, plan: Plan, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
     """The network cut for real, checked against the dense one, with batch norm re-estimated and fine-tuned.
+
+    ``weights`` are those of the network on its way down where it trained there, else None.
 
     Returns the network and its accuracy right after the cut, with new statistics, and after fine-tuning.
 
     Raises:
         ModelError: the cut network does not equal the dense one with the removed channels zeroed.
     """
-    small = job.subject.small(plan)
-    found: dict[str, Any] = dict(job.run.once("pruned", lambda: _check(job, small, plan)))
-    small = recovered_statistics(job, plan)
+    source = job.source(weights)
+    small = cut(source, plan, job.subject.network)
+    found: dict[str, Any] = dict(job.run.once("pruned", lambda: _check(job, source, small, plan)))
+    small = recovered_statistics(job, plan, weights)
     found["statistics"] = job.run.once("statistics", lambda: asdict(evaluate(small, job.data.validation)))
     recipe = job.settings.recipe
     if recipe.steps(len(job.data.train)) > 0:
@@ -50,9 +54,9 @@ def recovered(job: Job, plan: Plan) -> tuple[nn.Module, dict[str, Any]]:
     return small.cpu(), found
 
 
-def _check(job: Job, small: nn.Module, plan: Plan) -> dict[str, Any]:
+def _check(job: Job, source: nn.Module, small: nn.Module, plan: Plan) -> dict[str, Any]:
     job.reporter.stage("cutting and verifying")
-    verification = verify(job.subject.model, small, plan, job.subject.network)
+    verification = verify(source, small, plan, job.subject.network)
     if not verification.equal:
         raise ModelError(
             "the pruned network does not compute what the dense one does without the removed channels",
@@ -63,29 +67,36 @@ def _check(job: Job, small: nn.Module, plan: Plan) -> dict[str, Any]:
     return {"verification": asdict(verification), "cut": asdict(evaluate(small, job.data.validation))}
 
 
-def written(job: Job, small: nn.Module, plan: Plan) -> Path:
+def written(job: Job, small: nn.Module, plan: Plan) -> None:
     """``plan.json``, ``model.safetensors``, ``model.onnx`` and the engines of the network as it will be deployed."""
     plan.save(job.run.path / "plan.json")
     facts = {"format": "pt"}  # one entry only: several change their order from save to save
     write_safetensors(job.run.path / "model.safetensors", small.state_dict(), facts)
     write_atomically(job.run.path / "model.onnx", job.subject.onnx(small))
-    return job.run.path / "model.onnx"
 
 
-def certified(job: Job, small: nn.Module, plan: Plan, file: Path) -> Certificate | None:
-    """The paired test against the dense network, on the weights that are delivered; None without the device."""
+def certified(job: Job, small: nn.Module, plan: Plan) -> list[Certificate | None]:
+    """The paired tests against the dense network, on the weights that are delivered; None without the device.
+
+    One for each deployment of the run, its own first.
+    """
     known = ledger_of(job).candidates
     predicted = next((c.predicted_ms for c in known if dict(c.widths) == plan.kept_widths), None)
     tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small)
+    return [_certified(own, small) for own in job.all]
+
+
+def _certified(job: Job, small: nn.Module) -> Certificate | None:
     if not job.subject.runtime.can_time:
         return None
-    path = job.run.path / "certificate.json"
+    file = job.run.path / "candidates" / "delivered" / job.onnx_name
+    path = job.run.path / (f"certificate/{job.name}.json" if job.name else "certificate.json")
 
     def measure() -> dict[str, Any]:
-        job.reporter.stage("certifying against the dense network")
+        job.reporter.stage(f"certifying against the dense network{f' with {job.name}' if job.name else ''}")
         certificate = certificate_of(job, file, lambda: small)
         certificate.save(path)
         return {"verdict": certificate.verdict, "ratio": certificate.comparison.ratio}
 
-    job.run.once("certified", measure)
+    job.run.once(job.stage("certified"), measure)
     return Certificate.load(path)

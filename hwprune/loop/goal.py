@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log
 
@@ -43,19 +44,18 @@ class Goal:
         return "correlated cost" if self.correlated else self.target.title
 
 
-def goal_of(job: Job, dense_ms: float | None) -> Goal:
+def goal_of(job: Job, target: Target, dense_ms: float | None) -> Goal:
     """The goal, where the dense network's latency is ``dense_ms``: measured where the device is here, else predicted.
 
     Raises:
         TargetError: the target is not below the dense network's cost.
     """
-    target = Target.parse(job.settings.target)
     if target.quantity != "latency":
         dense = float(amount_of(job.subject.work(), target))
         return Goal(target, target.ratio(dense), dense, False)
     if dense_ms is None:
         raise TargetError("a latency target needs the dense network's latency")
-    measured, correlated = job.subject.runtime.can_time, has_stand_in(job.run)
+    measured, correlated = job.subject.runtime.can_time, has_stand_in(job)
     return Goal(target, target.ratio(dense_ms), dense_ms, measured, correlated)
 
 
@@ -65,7 +65,7 @@ def needs_table(subject: Subject) -> bool:
     A bound on memory alone does not ask for the table of a device that is not here: counted sizes guide it then.
     """
     settings = subject.settings
-    latency = Target.parse(settings.target).quantity == "latency"
+    latency = Target.parse_all(settings.target)[0].quantity == "latency"
     return latency or settings.normalisation in MEASURED or bool(settings.max_memory and subject.runtime.can_time)
 
 
@@ -74,12 +74,17 @@ def amount_of(work: Work, target: Target) -> int:
     return {"macs": work.macs, "params": work.parameters, "memory": work.activation_elements}[target.quantity]
 
 
-def milestones_of(goal: Goal, count: int) -> list[float]:
-    """Ratios from the first milestone down to the goal, evenly spaced in proportion.
+def milestones_of(ends: Sequence[float], count: int, starts: Sequence[float]) -> list[tuple[float, ...]]:
+    """Ratios of all goals from the first milestone after ``starts`` to ``ends``, evenly spaced in proportion.
 
-    >>> from hwprune.target import Target
-    >>> [round(r, 2) for r in milestones_of(Goal(Target.parse("50%"), 0.5, 1.0, True), 0)]
+    >>> [round(r, 2) for (r,) in milestones_of([0.5], 0, [1.0])]
     [0.84, 0.71, 0.59, 0.5]
+    >>> [tuple(round(r, 2) for r in all_) for all_ in milestones_of([0.5, 0.8], 2, [0.75, 1.0])]
+    [(0.61, 0.89), (0.5, 0.8)]
     """
-    steps = count or max(1, ceil(log(goal.ratio) / log(MILESTONE)))
-    return [goal.ratio ** (step / steps) for step in range(1, steps + 1)]
+    left = [end / start for end, start in zip(ends, starts, strict=True)]
+    steps = count or max(1, ceil(log(min(left)) / log(MILESTONE)))
+    return [
+        tuple(start * share ** (step / steps) for start, share in zip(starts, left, strict=True))
+        for step in range(1, steps + 1)
+    ]

@@ -155,13 +155,13 @@ def calibrated(job: Job, table: LatencyTable, dense_ms: float | None) -> Predict
         ratios = measure_settings(
             subject,
             settings,
-            title="calibrating on whole networks",
-            known=job.run.kept("calibration") or (),
-            keep=partial(job.run.keep, "calibration"),
+            title=f"calibrating on whole networks{f' with {job.name}' if job.name else ''}",
+            known=job.run.kept(job.stage("calibration")) or (),
+            keep=partial(job.run.keep, job.stage("calibration")),
         )
         return [{"widths": widths, "ratio": ratio} for widths, ratio in zip(settings, ratios, strict=True)]
 
-    found = job.run.once("calibration", measure)
+    found = job.run.once(job.stage("calibration"), measure)
     return predictor_for(subject, table, dense_ms, [(item["widths"], item["ratio"]) for item in found])
 
 

@@ -4,18 +4,76 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from hwprune.cost.normalisation import NORMALISATIONS, Normalisation
-from hwprune.errors import HwpruneError, RunError
+from hwprune.cost.normalisation import MEASURED, NORMALISATIONS, Normalisation
+from hwprune.device import resolve
+from hwprune.errors import HwpruneError, RunError, TargetError
 from hwprune.graph.choices import Choices
 from hwprune.latency.choosing import METHODS, Method
+from hwprune.loop.group_fisher import GroupFisher
 from hwprune.recovery.recipe import Recipe
-from hwprune.target import MemoryLimit
+from hwprune.target import MemoryLimit, Target
 
+Way = Literal["milestones", "group-fisher"]
+WAYS: Final[tuple[Way, ...]] = get_args(Way)
 Search = Literal["greedy", "exact"]
 SEARCHES: Final[tuple[Search, ...]] = get_args(Search)
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further deployment whose latency target the network must meet too.
+
+    Attributes:
+        device, runtime, precision, threads, batch: as in `Settings`.
+        target: share of the dense network's latency there, or milliseconds; "" takes the share of the run's target.
+        table: file of its latency table; "" takes the user's own for it, else what ships.
+    """
+
+    device: str
+    runtime: str | None = None
+    precision: str | None = None
+    threads: int = 1
+    batch: int = 1
+    target: str = ""
+    table: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batch"):
+            if getattr(self, name) < 1:
+                raise HwpruneError(f"{name} of {self.device} cannot be {getattr(self, name)}", fix="it is at least 1")
+        if self.target and Target.parse(self.target).quantity != "latency":
+            raise TargetError(
+                f"the target {self.target!r} of {self.device} bounds no latency",
+                effect="counted work is the same on every device",
+                fix="give a share or milliseconds, and counted work as --target",
+            )
+
+    @classmethod
+    def parse(cls, text: str, usual: Further) -> Further:
+        """From what the user types; what it leaves out is ``usual``'s threads and batch, and the device's own runtime.
+
+        >>> Further.parse("cpu,runtime=openvino,target=70%", Further("", batch=8))
+        Further(device='cpu', runtime='openvino', precision=None, threads=1, batch=8, target='70%', table='')
+        """
+        device, *details = [part.strip() for part in text.split(",")]
+        found: dict[str, Any] = {"threads": usual.threads, "batch": usual.batch}
+        for detail in details:
+            name, equals, value = detail.partition("=")
+            whole = name in ("threads", "batch")
+            if name not in (f.name for f in fields(cls)[1:]) or not equals or (whole and not value.isdecimal()):
+                raise HwpruneError(
+                    f"cannot read {detail!r} of the device {text!r}",
+                    fix="write it as cpu,runtime=openvino,batch=8,target=70%, with any of runtime, precision, "
+                    "threads, batch, target and table",
+                )
+            if name == "table":  # so that a resume works from any folder
+                value = str(Path(value).expanduser().resolve())
+            found[name] = int(value) if whole else value
+        return cls(device, **found)
 
 
 @dataclass(frozen=True)
@@ -23,7 +81,7 @@ class Settings:
     """How to prune; the defaults are those of the command line.
 
     Attributes:
-        target: see `Target.parse`: "60%", "1.5ms", "macs:2G".
+        target: see `Target.parse`: "60%", "1.5ms", "macs:2G"; several make a curve: "75%,60%".
         device: "cpu", "cuda", "rtx3090": what the network is pruned for.
         runtime: that runs it there; None takes the device's best.
         precision: of the runtime; None takes its default.
@@ -40,7 +98,10 @@ class Settings:
         min_width: no group keeps fewer channels.
         exclude: patterns of module names whose channels stay.
         choices: how channels are coupled where there is a choice.
-        milestones: steps down to the target, importance being refreshed at each; 0 chooses by the distance.
+        milestones: steps down to the target (to each of several), importance being refreshed at each; 0 chooses by
+            the distance.
+        milestone_steps: of training after each milestone on the way, before importance is estimated again.
+        damping_steps: of training in which what goes fades at the end, instead of being cut at once.
         importance_batches: of training data for one estimate of importance.
         calibration: random networks measured to calibrate the sum of layer latencies.
         tries: candidates at the last milestone until the measured latency meets the target.
@@ -50,6 +111,10 @@ class Settings:
         seed: of everything random.
         max_memory: a second bound, on the activation memory that the engine is measured to take: "12MiB", or "60%" of
             the dense network's engine; "" for none (see `MemoryLimit`).
+        further: deployments whose latency targets the network must meet as well.
+        way: down to the target: "milestones" where a search finds the widths, or "group-fisher", channel by channel
+            while the weights train, as its paper does it.
+        group_fisher: of that way.
     """
 
     target: str
@@ -69,6 +134,8 @@ class Settings:
     exclude: tuple[str, ...] = ()
     choices: Choices = Choices()  # noqa: RUF009  # frozen
     milestones: int = 0
+    milestone_steps: int = 0
+    damping_steps: int = 0
     importance_batches: int = 8
     calibration: int = 12
     tries: int = 5
@@ -77,6 +144,9 @@ class Settings:
     recipe: Recipe = field(default_factory=Recipe)
     seed: int = 0
     max_memory: str = ""
+    further: tuple[Further, ...] = ()
+    way: Way = "milestones"
+    group_fisher: GroupFisher = GroupFisher()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
         if self.max_memory:
@@ -98,12 +168,14 @@ class Settings:
         for name in ("threads", "batch", "most_widths", "min_width", "importance_batches", "tries"):
             if getattr(self, name) < 1:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 1")
-        for name in ("multiple", "milestones", "calibration"):
+        for name in ("multiple", "milestones", "milestone_steps", "damping_steps", "calibration"):
             if getattr(self, name) < 0:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 0")
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
+        self._check_further()
+        self._check_way()
         if self.choices.free_inputs:
             raise HwpruneError(
                 "channels of the network's inputs cannot go in a run",
@@ -111,10 +183,74 @@ class Settings:
                 fix="free them in hwprune.analyze, cut with hwprune.cut, and narrow the data yourself",
             )
 
+    def _check_way(self) -> None:
+        if self.way not in WAYS:
+            raise HwpruneError(f"unknown way {self.way!r}", fix=f"choose one of {', '.join(WAYS)}")
+        if self.way == "milestones":
+            return
+        if self.normalisation in MEASURED:
+            raise HwpruneError(
+                f"Group Fisher pruning cannot divide by {self.normalisation}",
+                where="it takes one channel at a time, and what that saves is too little to measure",
+                fix="choose memory, as the paper does, flops, params, correlated or none",
+            )
+        asked = {
+            "max_memory": self.max_memory,
+            "importance": self.importance != "fisher",
+            "search": self.search != "greedy",
+        }
+        for name, given in asked.items():
+            if given:
+                raise HwpruneError(f"Group Fisher pruning takes no {name}", fix="leave it out")
+
+    def _check_further(self) -> None:
+        if not self.further or not self.target:  # `prune` knows the target better
+            return
+        targets = Target.parse_all(self.target)
+        for one in self.further:
+            if not one.target and (targets[0].quantity != "latency" or not targets[0].relative):
+                raise TargetError(
+                    f"{one.device} has no target of its own, and {targets[0]} is no share that it could take",
+                    fix=f"give it one, --device {one.device},target=70%, or a share such as 60% as --target",
+                )
+            if one.target and len(targets) > 1:
+                raise TargetError(
+                    f"{one.device} has one target and the run has {len(targets)}",
+                    fix="leave its target out, so that it takes the shares of the run",
+                )
+        own = Further(self.device, self.runtime, self.precision, self.threads, self.batch)
+        places = [replace(one, target="", table="") for one in self.further]
+        if len({own, *places}) < 1 + len(places):
+            raise HwpruneError(
+                "a device is named twice with the same runtime, precision, threads and batch",
+                fix="name each once, with the tighter of its targets",
+            )
+
     def multiple_of(self, group: str) -> int | None:
         """What `multiples` say about the group of this name; None where no pattern matches it."""
         found = [multiple for pattern, multiple in self.multiples.items() if fnmatch.fnmatchcase(group, pattern)]
         return found[-1] if found else None
+
+    def of_further(self, further: Further) -> Settings:
+        """The settings of a run for that deployment; widths stay those of this one."""
+        return replace(
+            self,
+            target=further.target or self.target,
+            device=further.device,
+            runtime=further.runtime,
+            precision=further.precision,
+            threads=further.threads,
+            batch=further.batch,
+            multiple=self.multiple or self.usual_multiple,
+            max_memory="",
+            further=(),
+        )
+
+    @property
+    def usual_multiple(self) -> int:
+        """Of widths where none is asked for: 8 as soon as one of the devices is a GPU, else 4."""
+        devices = (self.device, *(one.device for one in self.further))
+        return 8 if any(resolve(device).kind == "cuda" for device in devices) else 4
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -126,6 +262,9 @@ class Settings:
         try:
             known = dict(values)
             known |= {name: tuple(known[name]) for name in ("exclude", "engines")}
+            known["further"] = tuple(Further(**dict(one)) for one in known.get("further", ()))
+            if "group_fisher" in known:
+                known["group_fisher"] = GroupFisher(**known["group_fisher"])
             known["choices"] = Choices(**known.get("choices", {}))  # runs of 0.1.0 have none
             return cls(**{**known, "recipe": Recipe(**known["recipe"])})
         except (KeyError, TypeError) as error:

@@ -28,7 +28,7 @@ from hwprune.plan import Plan
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_weights import with_weights
-from hwprune.runtimes.select import RuntimeSpec, spec_for, with_files
+from hwprune.runtimes.select import RuntimeSpec, slug_of, spec_for, with_files
 
 
 def check_multiples(multiples: Mapping[str, int], network: Network) -> None:
@@ -108,6 +108,12 @@ class Subject:
         )
         return with_files(spec, self.folder)
 
+    @property
+    def slug(self) -> str:
+        """The deployment as a name for files."""
+        threads = "" if self.settings.threads == 1 else f"-{self.settings.threads}threads"
+        return slug_of(self.spec, self.settings.batch) + threads
+
     @cached_property
     def runtime(self) -> Runtime:
         """The same, opened in this process."""
@@ -121,7 +127,7 @@ class Subject:
     @cached_property
     def choices(self) -> dict[str, tuple[int, ...]]:
         """Widths that each group may keep."""
-        usual = self.settings.multiple or (8 if self.spec.device.startswith(("cuda", "rtx")) else 4)
+        usual = self.settings.multiple or self.settings.usual_multiple
         check_multiples(self.settings.multiples, self.network)
         return {g.name: self._choices(g, self.settings.multiple_of(g.name) or usual) for g in self.network.free}
 

@@ -50,7 +50,7 @@ def stands_in(subject: Subject, table: Path, *, usual: Path) -> bool:
         return False
     if mixture_of(settings) is None:
         return False
-    target = Target.parse(settings.target)
+    target = Target.parse_all(settings.target)[0]
     if target.quantity == "latency" and not target.relative:
         raise TargetError(
             f"nobody has measured what {settings.device} needs for this network, so {target} cannot be aimed at",
@@ -79,6 +79,13 @@ def remember(run: Run, mixture: Mixture, *, instead_of_table: bool) -> None:
     run.keep(STANDS_IN, instead_of_table)
 
 
+def passed_on(run: Run, other: Run) -> None:
+    """Keep in ``other`` what `remember` kept in ``run``, if it did."""
+    for name in (MIXTURE, STANDS_IN):
+        if (value := run.kept(name)) is not None:
+            other.keep(name, value)
+
+
 def kept_mixture(run: Run) -> Mixture | None:
     """The mixture that `remember` kept."""
     known = run.kept(MIXTURE)
@@ -91,14 +98,14 @@ def correlated_of(job: Job) -> Correlated | None:
     return None if mixture is None else Correlated(mixture, job.subject.network)
 
 
-def has_stand_in(run: Run) -> bool:
-    """Whether the run's mixture stands for latency itself, not only for the price of channels."""
-    return bool(run.kept(STANDS_IN))
+def has_stand_in(job: Job) -> bool:
+    """Whether the run's mixture stands for its device's latency itself, not only for the price of channels."""
+    return not job.name and bool(job.run.kept(STANDS_IN))
 
 
 def told(job: Job, widths: Mapping[str, int]) -> str:
     """What a run without any latency says of itself, plainly; "" where latency was measured or came from a table."""
-    cost = correlated_of(job) if has_stand_in(job.run) else None
+    cost = correlated_of(job) if has_stand_in(job) else None
     if cost is None:
         return ""
     device, target, share = job.settings.device, Target.parse(job.settings.target), format_percent(cost.share(widths))

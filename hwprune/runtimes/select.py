@@ -118,6 +118,11 @@ def with_files(spec: RuntimeSpec, folder: Path) -> RuntimeSpec:
     return replace(spec, calibration=calibration, timing_cache=timing_cache)
 
 
+def slug_of(spec: RuntimeSpec, batch: int) -> str:
+    """A deployment as a name for files: runtime, device, precision, batch size."""
+    return f"{spec.name}-{resolve(spec.device).slug}-{spec.precision}-batch{batch}"
+
+
 def runtime_for(device: Device, name: str | None = None, *, precision: str | None = None, threads: int = 1) -> Runtime:
     """The runtime ``name`` on ``device``, or the device's default. Errors are those of `RuntimeSpec.open`."""
     return spec_for(device, name, precision=precision, threads=threads).open()

@@ -78,9 +78,18 @@ def test_a_latency_above_the_measured_dense_one_is_refused(prune: Cli) -> None:
     refused(prune("--target", "10000ms"), "latency 10 s is not below", "dense latency:")
 
 
-@pytest.mark.parametrize(("target", "quantity"), [("macs:1%", "macs"), ("memory:1%", "counted activation elements")])
-def test_a_target_out_of_reach_says_what_can_be_reached(prune: Cli, target: str, quantity: str) -> None:
-    refused(prune("--target", target), "out of reach", f"% of the dense {quantity}", "--multiple")
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("macs:1%", ("% of the dense macs", "most of that: 3 ", "layers all of whose channels stay: 0")),
+        ("memory:1%", ("% of the dense counted activation elements", "most of that: 0 ", "channels stay: 0")),
+        ("params:1%", ("% of the dense params", "most of that: 3.weight ")),
+    ],
+)
+def test_a_target_out_of_reach_says_what_can_be_reached_and_what_stands_in_the_way(
+    prune: Cli, target: str, words: tuple[str, ...]
+) -> None:
+    refused(prune("--target", target, "--exclude", "0"), "out of reach", *words, "--multiple")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

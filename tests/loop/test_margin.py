@@ -10,15 +10,17 @@ import pytest
 
 from hwprune.latency.choosing import predictor_of
 from hwprune.latency.predictor import Predictor
+from hwprune.loop.aim import STEP, Aim
 from hwprune.loop.goal import Goal
-from hwprune.loop.milestones import STEP, _margin
 from hwprune.target import Target
 from tests.latency import made
 
 DENSE = {name: max(widths) for name, widths in made.CHOICES.items()}
 NARROWEST = {name: min(widths) for name, widths in made.CHOICES.items()}
 # All that a margin looks at of a job.
-JOB: Any = SimpleNamespace(subject=SimpleNamespace(network=SimpleNamespace(layers=made.LAYERS), choices=made.CHOICES))
+JOB: Any = SimpleNamespace(
+    subject=SimpleNamespace(network=SimpleNamespace(layers=made.LAYERS), choices=made.CHOICES), name=""
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +37,21 @@ def test_the_margin_is_the_band_in_steps_rounded_up(predictor: Predictor) -> Non
     dense_ms = predictor.predict_ms(DENSE)
 
     for band, steps in ((0.0, 0), (STEP - 1, 1), (0.05, 3), (0.1, 5)):
-        assert _margin(JOB, goal(0.7, dense_ms), replace(predictor, band=band), 0.7) == steps
+        assert Aim(JOB, goal(0.7, dense_ms), replace(predictor, band=band)).margin(0.7) == steps
 
 
 def test_the_margin_never_puts_a_target_out_of_reach(predictor: Predictor) -> None:
     dense_ms = predictor.predict_ms(DENSE)
     least = predictor.predict_ms(NARROWEST) / dense_ms
 
-    assert _margin(JOB, goal(least, dense_ms), replace(predictor, band=0.1), least * 1.001) == 0
-    assert _margin(JOB, goal(least, dense_ms), replace(predictor, band=0.1), least * STEP**2 * 1.001) == 2
+    aim = Aim(JOB, goal(least, dense_ms), replace(predictor, band=0.1))
+
+    assert aim.margin(least * 1.001) == 0
+    assert aim.margin(least * STEP**2 * 1.001) == 2
 
 
 def test_other_targets_and_costs_without_a_band_have_no_margin(predictor: Predictor) -> None:
-    assert _margin(JOB, Goal(Target("macs", 0.5, True), 0.5, 1.0, False), replace(predictor, band=0.1), 0.5) == 0
-    assert _margin(JOB, goal(0.5, 1.0), None, 0.5) == 0
+    macs = Goal(Target("macs", 0.5, True), 0.5, 1.0, False)
+
+    assert Aim(JOB, macs, replace(predictor, band=0.1)).margin(0.5) == 0
+    assert Aim(JOB, goal(0.5, 1.0), None).margin(0.5) == 0

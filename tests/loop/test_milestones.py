@@ -8,19 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprune.loop.goal import MILESTONE, Goal, milestones_of
-from hwprune.target import Target
+from hwprune.loop.goal import MILESTONE, milestones_of
 
 _RATIOS = st.floats(0.02, 0.999)
 
 
-def _goal(ratio: float) -> Goal:
-    return Goal(Target("latency", ratio, True), ratio, 1.0, True)
-
-
 @given(_RATIOS, st.integers(0, 30))
 def test_milestones_fall_by_equal_factors_and_end_at_the_goal(ratio: float, count: int) -> None:
-    found = milestones_of(_goal(ratio), count)
+    found = [one for (one,) in milestones_of([ratio], count, [1.0])]
     factors = [after / before for before, after in pairwise([1.0, *found])]
 
     assert found[-1] == pytest.approx(ratio)
@@ -30,7 +25,21 @@ def test_milestones_fall_by_equal_factors_and_end_at_the_goal(ratio: float, coun
 
 @given(_RATIOS)
 def test_without_a_count_no_step_is_longer_than_usual_and_there_is_none_too_many(ratio: float) -> None:
-    found = milestones_of(_goal(ratio), 0)
+    found = [one for (one,) in milestones_of([ratio], 0, [1.0])]
 
     assert found[0] >= MILESTONE - 1e-9
     assert len(found) == 1 or ratio ** (1 / (len(found) - 1)) < MILESTONE + 1e-9
+
+
+@given(_RATIOS, st.floats(0.05, 1), _RATIOS, st.integers(0, 30))
+def test_a_leg_begins_where_the_last_one_ended_and_all_deployments_take_as_many_steps(
+    ratio: float, start: float, other: float, count: int
+) -> None:
+    found = milestones_of([ratio * start, other], count, [start, 1.0])
+    alone = milestones_of([min(ratio, other)], count, [1.0])
+
+    assert len(found) == len(alone)
+    assert found[-1] == pytest.approx((ratio * start, other))
+    for (first, second), (before, _) in zip(found[1:], found, strict=False):
+        assert first / before == pytest.approx(ratio ** (1 / len(found)))
+        assert second < other ** (1 / len(found)) + 1e-9

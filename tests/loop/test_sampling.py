@@ -87,10 +87,11 @@ def test_later_samples_are_where_the_table_is_least_sure_and_around_what_a_searc
 
 
 def test_the_method_is_the_users_or_the_runtimes_usual_one(tmp_path: Path) -> None:
-    assert method_of(subject_of(tmp_path)) == "in-context"
-    settings = Settings("100%", runtime="onnxruntime")
-    unsaid = Subject(tiny.network(), (3, tiny.SIDE, tiny.SIDE), settings, tmp_path / "s", Silent())
-    assert method_of(unsaid) == "isolated"
+    assert method_of(subject_of(tmp_path, method="isolated")) == "isolated"
+    for runtime, method in (("onnxruntime", "in-context"), ("pytorch", "isolated")):
+        settings = Settings("100%", runtime=runtime)
+        unsaid = Subject(tiny.network(), (3, tiny.SIDE, tiny.SIDE), settings, tmp_path / "s", Silent())
+        assert method_of(unsaid) == method
     by_memory = Settings("100%", runtime="tensorrt", normalisation="memory-measured")
     unsaid = Subject(tiny.network(), (3, tiny.SIDE, tiny.SIDE), by_memory, tmp_path / "s", Silent())
     assert method_of(unsaid) == "isolated"

@@ -1,0 +1,120 @@
+"""What became of the candidates at a target: measured, confirmed, told, and what the next one is to aim at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+
+from hwprune.errors import TargetError
+from hwprune.loop.aim import Aim, Aims
+from hwprune.loop.candidates import certificate_of
+from hwprune.loop.goal import amount_of
+from hwprune.loop.job import Job
+from hwprune.loop.unmeasured import correlated_of
+from hwprune.plan import Plan
+from hwprune.units import format_percent
+from hwprune.validation.ledger import Candidate
+
+
+def meets(aims: Aims, measured: Sequence[float]) -> bool:
+    """Whether these shares of the dense latencies are within all goals."""
+    return all(taken <= aim.goal.ratio for aim, taken in zip(aims, measured, strict=True))
+
+
+def fullest(aims: Aims, measured: Sequence[float]) -> float:
+    """The largest share of a target that is taken."""
+    return max(taken / aim.goal.ratio for aim, taken in zip(aims, measured, strict=True))
+
+
+def mended(aim: Aim, measured: float, widths: Mapping[str, int], before: int) -> int:
+    """The correction after a try that was not taken: lower where it was too slow, else as far up as it teaches."""
+    if not aim.goal.measured:
+        return before
+    taught = aim.steps(measured, widths, before)
+    return max(before + 1, taught) if measured > aim.goal.ratio else min(before, taught)
+
+
+@dataclass(frozen=True)
+class Try:
+    """A candidate at the last milestone.
+
+    Attributes:
+        corrections: steps by which each latency was aimed lower.
+        factor: by which the memory was aimed lower.
+        measured: its share of each dense latency; 0 where none is bounded or the device is not here.
+        fits: whether its engine was measured within the bound on memory.
+        met: whether it meets all that was asked.
+    """
+
+    candidate: Candidate
+    corrections: tuple[int, ...]
+    factor: float
+    measured: tuple[float, ...]
+    fits: bool
+    met: bool
+
+
+def never_met(job: Job, aims: Aims, tries: Sequence[Try]) -> TargetError:
+    """The error where none of the candidates has met its goals."""
+    best = min(tries, key=lambda one: fullest(aims, one.measured))
+    found = [
+        f"{format_percent(taken)} of the dense latency{aim.where}"
+        for aim, taken in zip(aims, best.measured, strict=True)
+        if aim.goal.measured
+    ]
+    memory = aims[0].goal.memory
+    if memory is not None:
+        found += [memory.told(one.candidate) for one in tries if not one.fits][-1:]
+    bound = f" within --max-memory {memory.limit}" if memory is not None else ""
+    asked = " and ".join(f"{aim.goal.target}{aim.where}" for aim in aims)
+    return TargetError(
+        f"no candidate was measured at {asked}{bound}",
+        where=f"best of {len(tries)}: {', '.join(found)}",
+        effect=f"all candidates are in {job.run.path / 'ledger.parquet'}",
+        fix="prune again with a higher target or more --tries; the latency table is kept, so that takes less time",
+    )
+
+
+def confirmed(aims: Aims, candidate: Candidate, plan: Plan, *, fits: bool) -> tuple[float, ...]:
+    """The candidate's share of each dense latency; infinite where no engine of it could be timed.
+
+    Two builds of one network differ by a percent or two. So one that seems to meet its goals takes the paired test with
+    rebuilt engines that the delivered network will take, and counts as slow as the upper end of its interval. One that
+    misses a goal or does not fit into the memory will not be delivered, and is not tested.
+    """
+    seen = [0.0 if not aim.goal.measured else inf if (m := aim.measured(candidate)) is None else m for aim in aims]
+    if not fits or not meets(aims, seen):
+        return tuple(seen)
+
+    def test(job: Job) -> float:
+        job.reporter.stage(f"{candidate.id}: certifying{f' with {job.name}' if job.name else ''}")
+        file = job.run.path / "candidates" / candidate.id / job.onnx_name
+        return certificate_of(job, file, partial(job.subject.small, plan)).comparison.high
+
+    return tuple(
+        float(aim.job.run.once(aim.job.stage(f"{candidate.id} confirmed"), partial(test, aim.job)))
+        if aim.goal.measured
+        else 0.0
+        for aim in aims
+    )
+
+
+def tell(aims: Aims, candidate: Candidate) -> None:
+    """A line about a candidate: predicted beside measured, on every deployment."""
+    job = aims[0].job
+    cost = job.subject.work(candidate.widths)
+    parts = [f"{format_percent(cost.macs / job.subject.work().macs)} of the MACs"]
+    for aim in aims:
+        goal, measured = aim.goal, aim.measured(candidate)
+        if goal.correlated and (correlated := correlated_of(job)) is not None:
+            parts.append(f"{goal.bounded} {format_percent(correlated.share(candidate.widths))}")
+        elif goal.target.quantity == "latency" and (predicted := aim.predicted_ms(candidate.widths)) is not None:
+            parts.append(f"latency{aim.where} predicted {format_percent(predicted / goal.dense)}")
+        elif goal.target.quantity != "latency":
+            parts.append(f"{goal.target.title} {format_percent(amount_of(cost, goal.target) / goal.dense)}")
+        parts.append("latency not measured" if measured is None else f"measured {format_percent(measured)}")
+    if aims[0].goal.memory is not None:
+        parts.append(aims[0].goal.memory.told(candidate))
+    job.reporter.note(f"{candidate.id}: {', '.join(parts)}")
