@@ -4,7 +4,7 @@
 
 ONNX Runtime on one thread, batch 1, fp32. Every network is timed beside a reference workload. Points are kept in
 ``DIR/correlation-points/`` as they come, so a stopped study goes on; they are of one machine and one version of the
-runtime, and refused on another. Keep the machine idle; about an hour on one core, most of it exporting to ONNX.
+runtime, and refused on another. Keep the machine idle; some ten minutes on one core, most of it exporting to ONNX.
 """
 
 from __future__ import annotations

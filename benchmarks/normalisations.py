@@ -8,8 +8,7 @@ Every network ends at the target as certified, so what is compared is accuracy: 
 training, and after the epochs. The seed changes the images that importance is estimated on, their order and the
 calibration.
 
-ResNet-56 classifies CIFAR-10. MobileNetV2 classifies ten classes of ImageNet at 160 pixels with ten rows of its own
-classifier; its published weights were trained on pictures turned by 180 degrees, so all pictures are turned.
+ResNet-56 classifies CIFAR-10, MobileNetV2 ten classes of ImageNet: see `cases.py`.
 
 ONNX Runtime on one thread, batch 1, fp32; training on two. A network is left out where its files are not given. Runs
 are kept in ``--runs``, and finished ones are only read, so a stopped comparison goes on with the next.
@@ -20,22 +19,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+from cases import add_files, given, opened
 from recording import RESULTS, fingerprint, markdown, record
-from torch import nn
 
 import hwprune
 from hwprune.cli import show
 from hwprune.cost.normalisation import Normalisation
-from hwprune.data.batches import Batch, Batches, Data
 from hwprune.loop.settings import Settings
-from hwprune.models.resolve import load_model
 from hwprune.recovery.recipe import Recipe
 
 COMPARED: tuple[Normalisation, ...] = ("latency", "memory", "flops", "none")
@@ -47,41 +44,12 @@ HEADS = (
 )
 
 
-@dataclass(frozen=True)
-class Case:
-    """A trained network, its data, and a recipe for the size of its batches."""
-
-    name: str
-    model: nn.Module
-    data: Data
-    batches: int
-    lr: float
-
-
-@dataclass(frozen=True)
-class Turned:
-    """Batches with every picture turned by 180 degrees."""
-
-    upright: Batches
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one pass."""
-        for pictures, labels in self.upright.epoch(number):
-            yield pictures.flip(-1, -2), labels
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.epoch(0)
-
-    def __len__(self) -> int:
-        return len(self.upright)
-
-
 def main() -> int:
     """Prune what is missing, record all; exit 1 where dividing by latency is behind anything else."""
     options = _options()
     torch.set_num_threads(options.threads)
     file = options.out / "normalisations.json"
-    for name in _given(options):
+    for name in given(options):
         for seed in options.seed:
             for normalisation in options.normalisation:
                 _keep(file, _run(name, normalisation, seed, options))
@@ -94,47 +62,13 @@ def main() -> int:
     return int(any(mean(_lead(runs, *key)) < 0 for key in _pairs(runs)))
 
 
-def resnet56(options: argparse.Namespace, seed: int) -> Case:
-    """ResNet-56 and all of CIFAR-10."""
-    model = load_model("hwprune.models.cifar_resnet:resnet56", weights=options.resnet56)
-    return Case("resnet56", model, hwprune.load_data(f"cifar10:{options.cifar}", seed=seed), batches=8, lr=0.02)
-
-
-def mobilenet_v2(options: argparse.Namespace, seed: int) -> Case:
-    """MobileNetV2 with the ten rows of its classifier that the pictures' classes have."""
-    model = load_model("mobilenet_v2", weights=options.mobilenet_v2)
-    folder = Path(options.imagenette)
-    lines = (folder / "index.csv").read_text(encoding="utf-8").splitlines()
-    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
-    numbers = {row["wnid"]: int(row["class_index"]) for row in rows}
-    chosen = [number for _, number in sorted(numbers.items())]  # folders are classes in the order of their names
-    known = model.classifier[1]
-    model.classifier[1] = nn.Linear(known.in_features, len(chosen))
-    model.classifier[1].load_state_dict({"weight": known.weight[chosen], "bias": known.bias[chosen]})
-    halves = (0.5, 0.5, 0.5)
-    data = hwprune.load_data(
-        f"imagefolder:{folder}", batch_size=32, input_shape=(3, 160, 160), seed=seed, mean=halves, std=halves
-    )
-    turned = {part: Turned(getattr(data, part)) for part in ("train", "validation", "calibration")}
-    return Case("mobilenet_v2", model.eval(), replace(data, **turned), batches=16, lr=0.005)
-
-
-CASES = {"resnet56": resnet56, "mobilenet_v2": mobilenet_v2}
-
-
-def _given(options: argparse.Namespace) -> list[str]:
-    """Networks whose files are given."""
-    needed = {"resnet56": (options.cifar, options.resnet56), "mobilenet_v2": (options.imagenette, options.mobilenet_v2)}
-    return [name for name, files in needed.items() if all(files)]
-
-
 def _run(name: str, normalisation: Normalisation, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run, which is made, or gone on with, unless it is finished."""
     folder = options.runs / f"{name}-{normalisation}-{seed}"
     figures = folder / "figures.json"
     if figures.exists():
         return dict(json.loads(figures.read_text(encoding="utf-8")))
-    case = CASES[name](options, seed)
+    case = opened(name, options, seed)
     recipe = Recipe(epochs=options.epochs, lr=case.lr, seed=seed)
     settings = Settings(
         options.target, recipe=recipe, seed=seed, normalisation=normalisation, importance_batches=case.batches
@@ -206,7 +140,8 @@ def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for name, normalisation, stage in _pairs(runs):
         lead = _lead(runs, name, normalisation, stage)
         ahead = "ahead of" if min(lead) > 0 else "behind" if max(lead) < 0 else "not clearly different from"
-        said = f"latency is {ahead} {normalisation} ({_told(lead, sign='+')} points over {len(lead)} seeds)"
+        told_lead = _told(lead, sign="+").removesuffix(" %")
+        said = f"latency is {ahead} {normalisation} ({told_lead} points over {len(lead)} seeds)"
         told.append(f"- {name}, {words[stage]}: {said}")
     return told
 
@@ -252,10 +187,7 @@ def _keep(file: Path, run: dict[str, Any]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--cifar", type=Path, help="folder of CIFAR-10")
-    parser.add_argument("--resnet56", type=Path, help="safetensors file of the dense ResNet-56")
-    parser.add_argument("--imagenette", type=Path, help="folder with train/, val/ and index.csv (wnid, class_index)")
-    parser.add_argument("--mobilenet-v2", type=Path, help="safetensors file of torchvision's MobileNetV2")
+    add_files(parser)
     parser.add_argument("--normalisation", action="append", choices=COMPARED, help="repeatable; default: all")
     parser.add_argument("--seed", action="append", type=int, help="repeatable; default: 0, 1 and 2")
     parser.add_argument("--target", default="60%", help="share of the dense latency")

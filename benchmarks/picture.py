@@ -14,14 +14,14 @@ from rich.console import Console
 
 from hwprune.cli import show
 from hwprune.cli.starting import resumed
-from hwprune.cli.summary import show_result
+from hwprune.cli.summary import show_results
 
 
 def main(run: Path, picture: Path) -> None:
     """Read the run again (nothing of a finished run is done anew) and record what is printed."""
-    result = resumed(run)
+    results = resumed(run)
     show.OUT = Console(record=True, width=100, highlight=False, file=io.StringIO())
-    show_result(result, as_json=False)
+    show_results(results, as_json=False)
     drawn = show.OUT.export_svg(title="hwprune quickstart")
     # The reader's own monospace font: a picture fetches nothing.
     drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL).replace("Fira Code", "monospace")

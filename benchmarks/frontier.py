@@ -1,0 +1,227 @@
+"""Accuracy against certified latency: hwprune beside the methods that a user would take instead.
+
+    python benchmarks/frontier.py --cifar FOLDER --resnet20 FILE [--resnet56 FILE] [--imagenette FOLDER --mobilenet-v2
+        FILE] [--target 75% ...] [--method NAME ...] [--seed 0 ...] [--steps 500] [--runs DIR] [--out DIR]
+
+All methods start from the same dense weights and end at the same latency, certified by the same paired test (ONNX
+Runtime, one thread, batch 1, fp32). All have the same number of training steps: the batches that a method runs forward
+and backward while it prunes are taken from those of the fine-tuning, which is the same for all. Batch-norm statistics
+are estimated anew for all before that. Finished figures in ``--runs`` are only read, so a stopped comparison goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from cases import add_files, given, opened
+from frontier_bench import Bench
+from frontier_methods import METHODS, VARIANTS
+from recording import RESULTS, fingerprint, markdown, record
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hwprune.errors import HwpruneError
+from hwprune.recovery.batchnorm import reestimate
+from hwprune.recovery.evaluate import evaluate
+from hwprune.recovery.finetune import finetune
+from hwprune.recovery.recipe import Recipe
+
+TARGETS = ("75%", "50%", "35%")
+KNOWN = {**METHODS, **VARIANTS}
+HEADS = (
+    *("network", "target", "method", "certified latency", "top-1 untrained", "top-1 fine-tuned", "seeds"),
+    *("MACs", "parameters", "pruning takes", "steps of it"),
+)
+
+
+def main() -> int:
+    """Run what is missing, record all, draw; exit 1 where another tool is ahead at a target."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    for name in given(options):
+        for seed in options.seed:
+            for target in options.target:
+                for method in options.method:
+                    _one(name, target, method, seed, options)
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(options.runs.glob("*.json"))]
+    record(options.out / "frontier.json", {"fingerprint": fingerprint(), "steps": options.steps, "runs": runs})
+    text = "\n".join([markdown(HEADS, _rows(runs)), "", *_verdicts(runs), "", "Made by `benchmarks/frontier.py`."])
+    (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
+    (options.out / "frontier.png").write_bytes(_drawn(runs))
+    print(text)
+    return int(any(lead < 0 for *_, lead in _leads(runs)))
+
+
+def _one(name: str, target: str, method: str, seed: int, options: argparse.Namespace) -> None:
+    """One method at one target, unless its figures are there."""
+    slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+    file = options.runs / f"{name}-{target.rstrip('%')}-{slug}-{seed}.json"
+    if file.exists():
+        return
+    print(f"{name}, {target}, {method}, seed {seed}", file=sys.stderr, flush=True)
+    case, started = opened(name, options, seed), time.monotonic()
+    bench = Bench(case, options.runs / f"{name}.parquet", seed)
+    document: dict[str, Any] = {"network": name, "target": target, "method": method, "seed": seed}
+    try:
+        found = KNOWN[method](bench, float(target.rstrip("%")) / 100)
+    except (HwpruneError, RuntimeError, ValueError, TypeError) as error:  # another tool's may be of any kind
+        record(file, document | {"failed": f"{type(error).__name__}: {error}".splitlines()[0]})
+        return
+    pruning_s = time.monotonic() - started
+    small = found.network
+    reestimate(small, case.data.calibration)
+    untrained = evaluate(small, case.data.validation)
+    recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - found.steps), lr=case.lr, seed=seed)
+    finetune(small, case.data, recipe)
+    tuned = evaluate(small, case.data.validation)
+    certificate = bench.certified(small)
+    parameters = sum(parameter.numel() for parameter in small.parameters())
+    dense = sum(parameter.numel() for parameter in case.model.parameters())
+    document |= {
+        "pruning_steps": found.steps,
+        "note": found.note,
+        "pruning_s": round(pruning_s, 1),
+        "top1": {"dense": evaluate(case.model, case.data.validation).top1, "untrained": untrained.top1},
+        "certified": asdict(certificate.comparison),
+        "macs": _macs(small, bench) / _macs(case.model, bench),
+        "parameters": parameters / dense,
+        "widths": {name: len(value) for name, value in small.state_dict().items() if value.dim() > 1},
+    }
+    document["top1"]["tuned"] = tuned.top1
+    record(file, document)
+
+
+def _macs(model: nn.Module, bench: Bench) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(bench.inputs)
+    return counter.get_total_flops() / 2
+
+
+def _cells(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
+    """Runs by network, target and method, in the order of the tables."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    names = list(KNOWN)
+    for run in sorted(runs, key=lambda r: (r["network"], -float(r["target"].rstrip("%")), names.index(r["method"]))):
+        found.setdefault((run["network"], run["target"], run["method"]), []).append(run)
+    return found
+
+
+def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    rows = []
+    for key, own in _cells(runs).items():
+        done = [run for run in own if "failed" not in run]
+        if not done:
+            rows.append((*key, f"failed: {own[0]['failed']}", *[""] * 7))
+            continue
+        rows.append(
+            (
+                *key,
+                _told([run["certified"]["ratio"] for run in done]),
+                _told([run["top1"]["untrained"] for run in done]),
+                _told([run["top1"]["tuned"] for run in done]),
+                str(len(done)),
+                f"{100 * mean(run['macs'] for run in done):.1f} %",
+                f"{100 * mean(run['parameters'] for run in done):.1f} %",
+                f"{mean(run['pruning_s'] for run in done):.0f} s",
+                f"{mean(run['pruning_steps'] for run in done):.0f}",
+            )
+        )
+    return rows
+
+
+def _told(values: Sequence[float]) -> str:
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread} %"
+
+
+def _is_ours(method: str) -> bool:
+    return method.startswith("hwprune")
+
+
+def _leads(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, float]]:
+    """Network, target, hwprune's best method, the best other one, and how far ahead the first is after training."""
+    found = []
+    means = {
+        key: mean(run["top1"]["tuned"] for run in own if "failed" not in run)
+        for key, own in _cells(runs).items()
+        if any("failed" not in run for run in own)
+    }
+    for network, target in dict.fromkeys(key[:2] for key in means):
+        here = {key[2]: value for key, value in means.items() if key[:2] == (network, target)}
+        ours = {method: value for method, value in here.items() if _is_ours(method)}
+        others = {method: value for method, value in here.items() if not _is_ours(method)}
+        if ours and others:
+            best, second = max(ours, key=lambda m: ours[m]), max(others, key=lambda m: others[m])
+            found.append((network, target, best, second, ours[best] - others[second]))
+    return found
+
+
+def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    told = []
+    for network, target, ours, other, lead in _leads(runs):
+        side = "ahead of" if lead >= 0 else "behind"
+        told.append(f"- {network} at {target}: {ours} is {100 * abs(lead):.2f} points {side} {other}")
+    notes = {run["note"]: run["method"].partition(",")[0] for run in runs if run.get("note")}
+    return told + [f"- {method}: {note}" for note, method in notes.items()]
+
+
+def _drawn(runs: Sequence[Mapping[str, Any]]) -> bytes:
+    """Top-1 after training over certified latency, a panel for each network."""
+    import io
+
+    import matplotlib.pyplot as plt
+
+    networks = list(dict.fromkeys(run["network"] for run in runs))
+    figure, panels = plt.subplots(1, max(1, len(networks)), figsize=(8 * max(1, len(networks)), 6), squeeze=False)
+    for panel, network in zip(panels[0], networks, strict=False):
+        cells = _cells([run for run in runs if run["network"] == network and "failed" not in run])
+        for number, method in enumerate(dict.fromkeys(key[2] for key in cells)):
+            points = sorted(
+                (mean(r["certified"]["ratio"] for r in own), mean(r["top1"]["tuned"] for r in own))
+                for key, own in cells.items()
+                if key[2] == method
+            )
+            style = {"linewidth": 2.5, "zorder": 3} if _is_ours(method) else {"linewidth": 1, "alpha": 0.8}
+            marker = "osD^v<>Pp*hXd"[number % 13]
+            panel.plot(*zip(*points, strict=True), marker=marker, markersize=5, label=method, **style)
+        panel.set(title=network, xlabel="certified latency / dense", ylabel="top-1 after training")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7, loc="lower right")
+    content = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(content, format="png", dpi=130)
+    return content.getvalue()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_files(parser)
+    parser.add_argument(
+        "--target", action="append", help="share of the dense latency; repeatable; default: 75, 50, 35 %%"
+    )
+    parser.add_argument(
+        "--method", action="append", choices=list(KNOWN), help="repeatable; default: all but the variants of hwprune"
+    )
+    parser.add_argument("--seed", action="append", type=int, help="repeatable; default: 0")
+    parser.add_argument("--steps", type=int, default=500, help="of training in all")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch, for training")
+    parser.add_argument("--runs", type=Path, default=Path("runs/frontier"), help="figures of single runs, and tables")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.target, options.seed = options.target or list(TARGETS), options.seed or [0]
+    options.method = options.method or list(METHODS)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

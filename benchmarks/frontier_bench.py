@@ -1,0 +1,139 @@
+"""Where the methods of `frontier.py` meet: one dense network, one data set, one runtime that says what it takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import torch
+from cases import Case
+from torch import Tensor, nn
+
+import hwprune
+from hwprune.data.batches import Batch
+from hwprune.device import resolve
+from hwprune.errors import EngineError
+from hwprune.graph.network import Network
+from hwprune.runtimes.onnx_export import export
+from hwprune.runtimes.onnx_weights import with_weights
+from hwprune.runtimes.select import RuntimeSpec, spec_for
+from hwprune.validation.certify import Certificate, certify
+from hwprune.validation.engine import measure_ratio
+
+HALVINGS = 7  # of the range of a method's knob
+TRIES = 4  # aims until one is certified
+BATCHES = 8  # of training data for one estimate of importance
+MULTIPLE = 4  # of widths, for every method that can round
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method has made of a case.
+
+    Attributes:
+        network: smaller, with inherited weights.
+        steps: batches that were run forward and backward to get there.
+        note: what had to be done differently.
+    """
+
+    network: nn.Module
+    steps: int
+    note: str = ""
+
+
+@dataclass(eq=False)
+class Bench:
+    """A case on the runtime, ONNX Runtime on one thread.
+
+    Attributes:
+        case: what is pruned.
+        table: file of the latency table that methods with a table share.
+        seed: of the data that importance is estimated on, and of the fine-tuning.
+        graphs: exported networks of other structures than the dense one's.
+        folder: for exported networks.
+    """
+
+    case: Case
+    table: Path
+    seed: int
+    graphs: list[bytes] = field(default_factory=list)
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hwprune-frontier-")))
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """One image."""
+        return torch.randn(1, *self.case.data.input_shape, generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def network(self) -> Network:
+        """The analysis of the dense network."""
+        return hwprune.analyze(self.case.model, (self.inputs,))
+
+    @cached_property
+    def spec(self) -> RuntimeSpec:
+        """The runtime."""
+        return spec_for(resolve("cpu"), "onnxruntime")
+
+    @cached_property
+    def dense_onnx(self) -> Path:
+        """The dense network's file."""
+        file = self.folder / "dense.onnx"
+        file.write_bytes(export(self.case.model, (self.inputs,)))
+        return file
+
+    def batches(self) -> list[Batch]:
+        """Training data for one estimate of importance."""
+        return list(islice(self.case.data.calibration.epoch(self.seed), BATCHES))
+
+    def onnx(self, small: nn.Module) -> Path:
+        """A cut network's file: narrower weights in a graph exported before, where one of them fits."""
+        file = self.folder / "small.onnx"
+        for base in (self.dense_onnx.read_bytes(), *self.graphs):
+            try:
+                file.write_bytes(with_weights(base, small))
+                return file
+            except EngineError:
+                continue
+        self.graphs.append(export(small, (self.inputs,)))
+        file.write_bytes(self.graphs[-1])
+        return file
+
+    def ratio(self, small: nn.Module) -> float:
+        """Measured latency over the dense network's, of one pair of engines."""
+        runtime = self.spec.open()
+        with (
+            closing(runtime.build_onnx(self.dense_onnx)) as dense,
+            closing(runtime.build_onnx(self.onnx(small))) as own,
+        ):
+            return measure_ratio(dense, own).ratio
+
+    def certified(self, small: nn.Module) -> Certificate:
+        """The paired test with rebuilt engines."""
+        return certify(self.dense_onnx, self.onnx(small), self.spec, batch=1)
+
+    def met(self, target: float, make: Callable[[float], nn.Module]) -> nn.Module:
+        """The network of ``make(knob)`` that is certified within the target and is pruned least, as far as bisection
+        finds it; the knob goes from 0, nothing pruned, to 1.
+        """
+        aim, known = target, dict[float, float]()
+        for _ in range(TRIES):
+            low, high, best = 0.0, 1.0, None
+            for _ in range(HALVINGS):
+                knob = (low + high) / 2
+                if knob not in known:
+                    known[knob] = self.ratio(make(knob))
+                low, high = (low, knob) if known[knob] <= aim else (knob, high)
+                best = knob if known[knob] <= aim else best
+            if best is None:
+                break
+            small = make(best)
+            upper = self.certified(small).comparison.high
+            if upper <= target:
+                return small
+            aim *= target / upper * 0.995
+        raise EngineError(f"no network was certified at {target:.0%}", where=f"measured: {sorted(known.items())}")

@@ -1,0 +1,273 @@
+"""The methods that `frontier.py` compares, each from a dense network and a share of its latency to a smaller network.
+
+Those of hwprune run through `hwprune.prune`. The others have a knob, and the network that counts is the least pruned
+one that is certified within the target. Torch-Pruning is used from its own package, in one step, as its documentation
+does, with its option `round_to` set to the multiple that all use. "HALP-style" is Shen et al. 2022 (arXiv:2110.10811)
+as far as its paper tells: the first-order Taylor term of batch norm as importance, a latency table read along each
+layer's outputs alone, a knapsack, and steps down to the target; groups of coupled channels count as one layer.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from frontier_bench import BATCHES, MULTIPLE, Bench, Found
+from torch import Tensor, nn
+from torch.nn import functional
+
+import hwprune
+from hwprune.cost.normalisation import latency_ops
+from hwprune.importance.magnitude import Magnitude
+from hwprune.loop.group_fisher import GroupFisher
+from hwprune.loop.prediction import measured_table, uncalibrated
+from hwprune.loop.reporter import Silent
+from hwprune.loop.settings import Settings
+from hwprune.loop.subject import Subject
+from hwprune.models.cifar_resnet import BasicBlock
+from hwprune.recovery.recipe import Recipe
+from hwprune.search.exact import exact
+from hwprune.search.problem import Budget, Group, Op, Problem
+
+Method = Callable[[Bench, float], Found]
+
+
+def with_hwprune(bench: Bench, target: float, **options: Any) -> Found:
+    """Through `hwprune.prune`, without its fine-tuning."""
+    seed = bench.seed
+    asked = {"runtime": "onnxruntime", "importance_batches": BATCHES, "multiple": MULTIPLE, "seed": seed, **options}
+    recipe = Recipe(epochs=0, lr=bench.case.lr, seed=seed)
+    settings = Settings(f"{100 * target:g}%", recipe=recipe, **asked)
+    found = hwprune.prune(
+        bench.case.model,
+        data=bench.case.data,
+        target=settings.target,
+        out=bench.folder / "run",
+        table=bench.table,
+        settings=settings,
+        force=True,
+    )
+    estimates = len(list(found.directory.glob("importance-*.safetensors")))
+    trained = len(list(found.directory.glob("trained-milestone-*.safetensors"))) * settings.milestone_steps
+    estimated = BATCHES * estimates * (settings.importance != "magnitude")
+    return Found(found.model, steps_of(found.directory) or estimated + trained + settings.damping_steps)
+
+
+def steps_of(run: Path) -> int:
+    """Training steps that a run of Group Fisher pruning took; 0 for any other."""
+    from safetensors import safe_open
+
+    file = run / "group-fisher.safetensors"
+    if not file.exists():
+        return 0
+    with safe_open(file, framework="pt") as state:
+        return int((state.metadata() or {})["step"])
+
+
+def paper(bench: Bench, target: float, *, steps: int) -> Found:
+    """Group Fisher pruning as its paper does it, with so many channels a step that about ``steps`` steps do.
+
+    The paper takes 25 steps for one channel; a short budget does not allow that.
+    """
+    channels = sum(bench.network.widths.values())
+    least = 1 - math.sqrt(target)  # of all channels, that have to go
+    each = max(1, round(least * channels / steps))
+    batch = len(next(iter(bench.case.data.train))[0])
+    options = GroupFisher(interval=1, channels=each, lr=0.004 * batch / 256)
+    return with_hwprune(bench, target, way="group-fisher", normalisation="memory", group_fisher=options)
+
+
+def uniform(bench: Bench, target: float) -> Found:
+    """Every group keeps the same share of its channels, those of the largest weights."""
+    scores = Magnitude().scores(bench.case.model, bench.network, [], lambda *_: torch.zeros(()))
+
+    def make(knob: float) -> nn.Module:
+        kept = {}
+        for name, width in bench.network.widths.items():
+            left = min(width, max(MULTIPLE, MULTIPLE * round((1 - knob) * width / MULTIPLE)))
+            kept[name] = np.sort(np.argsort(-scores[name])[:left]).tolist()
+        return hwprune.cut(bench.case.model, hwprune.Plan.keeping(bench.network, kept), bench.network)
+
+    return Found(bench.met(target, make), 0)
+
+
+def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: bool = False) -> Found:
+    """Torch-Pruning, global over all layers."""
+    model, note = _rewritten(bench.case.model)
+    steps = _learn(model, bench, importance)
+
+    def make(knob: float) -> nn.Module:
+        import torch_pruning as tp
+
+        small = copy.deepcopy(model)  # without gradients: these are given back by name
+        for (_, own), (_, learnt) in zip(small.named_parameters(), model.named_parameters(), strict=True):
+            own.grad = None if learnt.grad is None else learnt.grad.clone()
+        judge = {
+            "magnitude": lambda: tp.importance.GroupMagnitudeImportance(p=2),
+            "taylor": tp.importance.GroupTaylorImportance,
+            "bn-scale": tp.importance.BNScaleImportance,
+            "hessian": tp.importance.GroupHessianImportance,
+        }[importance]()
+        if importance == "hessian":
+            judge.zero_grad()
+            judge._accu_grad = {own: own.grad for own in small.parameters() if own.grad is not None}
+            judge._counter = dict.fromkeys(judge._accu_grad, 1)
+        classifier = [module for module in small.modules() if isinstance(module, nn.Linear)][-1]
+        pruner = tp.pruner.BasePruner(
+            small,
+            bench.inputs,
+            importance=judge,
+            global_pruning=True,
+            isomorphic=isomorphic,
+            pruning_ratio=knob,
+            ignored_layers=[classifier],
+            round_to=MULTIPLE,
+        )
+        pruner.step()
+        small.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            small(bench.inputs)  # what cannot run is no result
+        return small.eval()
+
+    return Found(bench.met(target, make), steps, note)
+
+
+def _rewritten(model: nn.Module) -> tuple[nn.Module, str]:
+    """A copy that Torch-Pruning can cut, which computes the same, and what that took.
+
+    It does not see that the zeros of an option-A shortcut are channels, so such a shortcut becomes a convolution.
+    """
+    model, note = copy.deepcopy(model), ""
+    for module in model.modules():
+        if not isinstance(module, BasicBlock) or not len(module.shortcut):
+            continue
+        before, after = module.conv1.in_channels, module.conv1.out_channels
+        shortcut = nn.Conv2d(before, after, 1, stride=module.conv1.stride, bias=False)
+        front = (after - before) // 2
+        with torch.no_grad():
+            shortcut.weight.zero_()
+            shortcut.weight[range(front, front + before), range(before), 0, 0] = 1
+        module.shortcut = nn.Sequential(shortcut)
+        note = "zero-padded shortcuts, which it cannot cut, were rewritten as 1 x 1 convolutions that compute the same"
+    return model.eval(), note
+
+
+def _learn(model: nn.Module, bench: Bench, importance: str) -> int:
+    """Leave in the parameters' ``grad`` what the importance needs; returns the batches that took."""
+    model.eval()
+    if importance == "taylor":
+        for inputs, labels in bench.batches():
+            functional.cross_entropy(model(inputs), labels).backward()
+        return BATCHES
+    if importance == "hessian":  # squared gradients of single samples
+        sums = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
+        inputs, labels = bench.batches()[0]
+        for image, label in zip(inputs, labels, strict=True):
+            model.zero_grad(set_to_none=True)
+            functional.cross_entropy(model(image[None]), label[None]).backward()
+            for parameter, total in sums.items():
+                if parameter.grad is not None:
+                    total += parameter.grad.square()
+        for parameter, total in sums.items():
+            parameter.grad = total / len(inputs)
+        return 1
+    return 0
+
+
+def halp(bench: Bench, target: float, *, milestones: int = 4) -> Found:
+    """HALP-style: see the module."""
+    settings = Settings("50%", runtime="onnxruntime", multiple=MULTIPLE)
+    subject = Subject(bench.case.model, bench.case.data.input_shape, settings, bench.folder, Silent(), bench.case.name)
+    predictor = uncalibrated(subject, measured_table(subject, bench.table))
+    full = subject.network.widths
+    ops = [op for op in latency_ops(subject.network, predictor) if op.groups]
+    fixed = predictor.predict_ms(full) - sum(op.at(full) for op in ops)
+    model, plan, steps = bench.case.model, hwprune.Plan.keeping(subject.network, {}), 0
+
+    def outputs_only(op: Op, own: str, widths: Mapping[str, int]) -> float:
+        return op.at({**full, own: widths[own]})
+
+    def narrowed(knob: float) -> hwprune.Plan:
+        limit = (1 - knob) * predictor.predict_ms(full)
+        groups = []
+        for name, width in plan.kept_widths.items():
+            lost = np.concatenate([[0.0], np.cumsum(np.sort(scores[name]))])
+            widths = [choice for choice in subject.choices[name] if choice < width] + [width]
+            groups.append(Group(name, tuple(widths), tuple(float(lost[width - choice]) for choice in widths)))
+        produced = tuple(
+            Op((own,), partial(outputs_only, op, own)) for op in ops for own in op.sides[1].groups[:1] if op.sides
+        )
+        solution = exact(Problem(tuple(groups), (Budget("latency", produced, limit, fixed),)))
+        kept = {
+            name: [plan.kept[name][i] for i in np.argsort(-scores[name], kind="stable")[:width]]
+            for name, width in solution.widths.items()
+        }
+        return hwprune.Plan.keeping(subject.network, kept)
+
+    for step in range(1, milestones + 1):
+        small = hwprune.cut(model, plan, subject.network)
+        scores = _bn_taylor(small, bench)
+        steps += BATCHES
+        if step < milestones:
+            plan = narrowed(1 - target ** (step / milestones))
+    last = bench.met(target, lambda knob: hwprune.cut(model, narrowed(knob), subject.network))
+    return Found(last, steps)
+
+
+def _bn_taylor(small: nn.Module, bench: Bench) -> dict[str, np.ndarray]:
+    """|scale * its gradient + shift * its gradient| of batch norm, summed over the norms of a group's channels."""
+    network = hwprune.analyze(small, (bench.inputs,))
+    model = copy.deepcopy(small).eval()
+    for inputs, labels in bench.batches():
+        functional.cross_entropy(model(inputs), labels).backward()
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    found = {}
+    for group in network.free:
+        total = torch.zeros(group.width, dtype=torch.float64)
+        for slot in group.slots:
+            module, _, kind = slot.parameter.rpartition(".")
+            if module in norms and kind == "weight":
+                total += _term(norms[module])[torch.from_numpy(slot.indices)].sum(1)
+        found[group.name] = total.numpy()
+    return found
+
+
+def _term(norm: nn.BatchNorm2d) -> Tensor:
+    found = torch.zeros(norm.num_features, dtype=torch.float64)
+    for parameter in (norm.weight, norm.bias):
+        if parameter is not None and parameter.grad is not None:
+            found += (parameter * parameter.grad).detach().double()
+    return found.abs()
+
+
+METHODS: Mapping[str, Method] = {
+    "hwprune": with_hwprune,
+    "hwprune, exact": partial(with_hwprune, search="exact"),
+    "Fisher / memory": partial(with_hwprune, normalisation="memory"),
+    "Fisher / MACs": partial(with_hwprune, normalisation="flops"),
+    "Fisher / nothing": partial(with_hwprune, normalisation="none"),
+    "Taylor / latency": partial(with_hwprune, importance="taylor"),
+    "magnitude / latency": partial(with_hwprune, importance="magnitude"),
+    "Group Fisher's recipe": partial(paper, steps=200),
+    "HALP-style": halp,
+    "uniform widths": uniform,
+    **{
+        f"Torch-Pruning, {importance}, {'isomorphic' if isomorphic else 'global'}": partial(
+            torch_pruning, importance=importance, isomorphic=isomorphic
+        )
+        for importance in ("magnitude", "taylor", "bn-scale", "hessian")
+        for isomorphic in (False, True)
+    },
+}
+# Of hwprune alone: how often importance is to be refreshed, and whether weights are to train in between.
+VARIANTS: Mapping[str, Method] = {
+    **{f"hwprune, milestones {count}": partial(with_hwprune, milestones=count) for count in (1, 2, 4, 8)},
+    **{f"hwprune, {steps} steps between": partial(with_hwprune, milestone_steps=steps) for steps in (10, 25, 50)},
+    **{f"hwprune, damped {steps} steps": partial(with_hwprune, damping_steps=steps) for steps in (50, 150)},
+}
