@@ -115,7 +115,7 @@ def test_going_on_with_a_finished_curve_does_nothing_anew(results: tuple[Result,
 
 
 def test_the_first_point_equals_the_run_with_that_target_alone(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, normalisation="flops")
+    settings = replace(SETTINGS, runtime="pytorch", multiple=16, normalisation="flops")
     (tmp_path / "alone").mkdir()
     loose, _ = curve(tmp_path, "macs:70%", "macs:40%", settings=settings)
     (alone,) = curve(tmp_path / "alone", "macs:70%", settings=settings)

@@ -143,7 +143,6 @@ def prune(
     Target.parse_all(target)
     recipe = Recipe(epochs=epochs, max_steps=max_steps, lr=lr, optimizer=optimizer, distill=distill, seed=seed)
     first, *others = device or ["cpu"]
-    usual = Further(first, threads=threads, batch=batch)
     settings = Settings(
         target=target,
         device=first,
@@ -171,7 +170,7 @@ def prune(
         seed=seed,
         max_memory=max_memory,
         method=method or "",
-        further=tuple(Further.parse(other, usual) for other in others),
+        further=tuple(Further.parse(other, Further(first, threads=threads, batch=batch)) for other in others),
     )
     origin = Origin(model, weights, data, batch_size, workers, seed, num_classes, table)
     name = model.rpartition(":")[2]
