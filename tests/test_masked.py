@@ -15,22 +15,15 @@ from hwprune.loop.group_fisher import GroupFisher
 from hwprune.loop.settings import Settings
 from hwprune.pruning import Result, go_on
 from hwprune.run import Run
-from tests import tiny
+from tests import test_curve, tiny
 from tests.test_pruning import QUICK, data
 
 SETTINGS = replace(QUICK, way="group-fisher", normalisation="memory", group_fisher=GroupFisher(1, 4, 0.002))
 
 
 def curve(folder: Path, *targets: str, settings: Settings = SETTINGS) -> tuple[Result, ...]:
-    return hwprune.prune_curve(
-        tiny.network(),
-        data=data(folder),
-        targets=targets,
-        out=folder / "run",
-        table=folder / "table.parquet",
-        settings=settings,
-        model_reference=tiny.REFERENCE,
-    )
+    """A run of this way in ``folder``."""
+    return test_curve.curve(folder, *targets, settings=settings)
 
 
 def inherited(result: Result) -> nn.Module:

@@ -20,7 +20,7 @@ def usual_method(runtime: str) -> Method:
 
     An isolated TensorRT engine pays its own changes of layout: it over-estimates the same layer in a network 2.18
     times. With ONNX Runtime on a CPU samples of whole networks told unseen ones better on all of seven networks,
-    0.6 to 1.6 % off at the median against 0.8 to 4.0 % (`benchmarks/prediction_error.py`). With the other runtimes a
+    0.6 to 1.7 % off at the median against 0.8 to 4.0 % (`benchmarks/prediction_error.py`). With the other runtimes a
     framed layer costs about what it costs in a network.
 
     >>> usual_method("tensorrt_rtx"), usual_method("onnxruntime"), usual_method("pytorch")
