@@ -29,6 +29,8 @@ from hwprune.importance.criterion import Batches, Loss, Scores, by_group
 from hwprune.importance.passes import passes
 from hwprune.modes import device_of, evaluating
 
+PLAIN = (torch.float32, torch.float64)  # sums in these need no wider one
+
 
 class Gradients:
     """dL_n / dm_i of one batch: (samples, coupled channels), summed over consumers and their calls.
@@ -73,9 +75,14 @@ class Gradients:
 
             def listen(gradient: Tensor) -> None:
                 # A convolution's channels are dimension 1, a linear layer's the last one.
-                product = values * gradient
-                over = range(1, product.dim() - 1) if last else range(2, product.dim())
-                per_channel = product.sum(tuple(over), dtype=torch.float64) if len(over) else product.double()
+                if values.dtype in PLAIN:  # without a product of the layer's size
+                    per_channel = torch.einsum(
+                        "n...c,n...c->nc" if last else "nc...,nc...->nc", values, gradient
+                    ).double()
+                else:
+                    product = values * gradient
+                    over = range(1, product.dim() - 1) if last else range(2, product.dim())
+                    per_channel = product.sum(tuple(over), dtype=torch.float64) if len(over) else product.double()
                 self.add(reader.numbers, per_channel[:, reader.carried], consumer.module)
 
             if alias.requires_grad:  # a masked network may also just be run
