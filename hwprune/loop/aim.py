@@ -116,8 +116,10 @@ class Aim:
         """What the goal bounds, by layer; parameters by name."""
         subject, quantity = self.job.subject, self.goal.target.quantity
         if quantity == "params":
-            dims = {name: subject.network.parameter_dims[name] for name in subject.parameters}
-            return {name: float(prod(size(widths) for size in sizes)) for name, sizes in dims.items()}
+            dims = subject.network.parameter_dims  # in the network's order, so that ties are told alike every time
+            return {
+                name: float(prod(size(widths) for size in dims[name])) for name in dims if name in subject.parameters
+            }
         layers = [layer for layer in subject.network.layers if not layer.fused]
         if quantity == "latency":
             cost = self.predictor
