@@ -5,7 +5,7 @@ The mask sits behind norm, activation and addition, so a channel whose entry is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.graph.network import Consumer, Network
+
+PreHook = Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +50,20 @@ class Reader:
 @contextmanager
 def masking(model: nn.Module, network: Network, mask: Tensor) -> Iterator[None]:
     """Multiply ``mask`` (coupled channels,) into the network meanwhile; it may change between two passes."""
-    modules = dict(model.named_modules())
 
-    def pre_hook(reader: Reader) -> Any:
+    def pre_hook(consumer: Consumer) -> PreHook:
+        reader = Reader.of(consumer, mask.device)
         return lambda module, inputs: (reader.masked(module, inputs[0], mask), *inputs[1:])
 
-    handles = [
-        modules[consumer.module].register_forward_pre_hook(pre_hook(Reader.of(consumer, mask.device)))
-        for consumer in network.consumers
-    ]
+    with before_consumers(model, network, pre_hook):
+        yield
+
+
+@contextmanager
+def before_consumers(model: nn.Module, network: Network, pre_hook: Callable[[Consumer], PreHook]) -> Iterator[None]:
+    """A forward pre-hook of its own on every layer that reads channels that may go; gone afterwards."""
+    modules = dict(model.named_modules())
+    handles = [modules[one.module].register_forward_pre_hook(pre_hook(one)) for one in network.consumers]
     try:
         yield
     finally:

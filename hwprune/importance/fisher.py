@@ -14,7 +14,7 @@ which is the second-order estimate of the loss increase when the channel is remo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.errors import ModelError, listed
-from hwprune.graph.masks import Reader
+from hwprune.graph.masks import PreHook, Reader, before_consumers
 from hwprune.graph.network import Consumer, Network
 from hwprune.importance.criterion import Batches, Loss, Scores, by_group
 from hwprune.importance.passes import passes
@@ -57,7 +57,7 @@ class Gradients:
             )
         self.sum.index_add_(1, numbers, values.reshape(len(self.sum), -1, values.shape[1]).sum(1))
 
-    def watch(self, consumer: Consumer) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+    def watch(self, consumer: Consumer) -> PreHook:
         """A forward pre-hook that gives the consumer an alias of its input and listens to that alias alone.
 
         The input itself may feed other layers too, whose gradients are theirs; the alias only gets this one's. It
@@ -108,15 +108,8 @@ def _only_inputs_need_gradients(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def watching(model: nn.Module, network: Network, gradients: Gradients) -> Iterator[None]:
     """Every consumer tells ``gradients`` what reaches it."""
-    modules = dict(model.named_modules())
-    handles = [
-        modules[consumer.module].register_forward_pre_hook(gradients.watch(consumer)) for consumer in network.consumers
-    ]
-    try:
+    with before_consumers(model, network, gradients.watch):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def points_of(job: Job, dense: Candidate) -> list[list[Aim]]:
     memory = memory_goal(job, dense, aims[0][0].predictor)
     aims[0] = [replace(aim, goal=replace(aim.goal, memory=memory)) for aim in aims[0]]
     points = [list(point) for point in zip(*aims, strict=True)]
-    if not done:
+    if not done:  # what the tightest target allows, the looser ones allow too
         for aim in points[-1]:
             aim.check_reachable(aim.goal.ratio)
     return points

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +10,9 @@ import torch
 from hwprune.graph.masks import masking
 from hwprune.graph.surgery import kept_channels
 from hwprune.loop.job import Job
+from hwprune.loop.training import train_for
 from hwprune.plan import Plan
 from hwprune.recovery.checkpoint import write_safetensors
-from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Progress
 
 
@@ -36,11 +35,9 @@ def damped(job: Job, plan: Plan, weights: Path | None) -> Path | None:
 
         def fade(progress: Progress) -> None:
             mask[~stays] = 1 - progress.step / progress.steps
-            job.reporter.advance(progress.step, progress.steps)
 
-        recipe = replace(job.settings.recipe, epochs=-(-steps // len(job.data.train)), max_steps=steps)
         with masking(model, network, mask):
-            finetune(model, job.data, recipe, teacher=job.subject.model if recipe.distill else None, on_progress=fade)
+            train_for(job, model, steps, fade)
         write_safetensors(file, model.state_dict(), {"format": "pt"})
         return True
 

@@ -14,10 +14,10 @@ from hwprune.loop.goal import milestones_of
 from hwprune.loop.job import Job
 from hwprune.loop.judging import importance, recovered_statistics
 from hwprune.loop.searching import searched
+from hwprune.loop.training import train_for
 from hwprune.loop.trying import Try, confirmed, fullest, meets, mended, never_met, tell
 from hwprune.plan import Plan
 from hwprune.recovery.checkpoint import write_safetensors
-from hwprune.recovery.finetune import finetune
 from hwprune.validation.ledger import Candidate
 
 CLOSE = 0.97  # a candidate between this share of a target and the target is taken
@@ -58,9 +58,6 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
         TargetError: out of reach; says the best that can be reached.
     """
     *on_the_way, last = milestones_of([aim.goal.ratio for aim in aims], job.settings.milestones, start.ratios)
-    if name not in job.run.stages:
-        for aim, ratio in zip(aims, last, strict=True):
-            aim.check_reachable(ratio)
     place = start
     if not start.milestones:
         margins = [
@@ -120,11 +117,7 @@ def _trained(job: Job, plan: Plan, place: Place, name: str) -> Path | None:
     def train() -> bool:
         job.reporter.stage(f"{name}: training")
         small = recovered_statistics(job, plan, place.weights)
-        recipe = replace(job.settings.recipe, epochs=-(-steps // len(job.data.train)), max_steps=steps)
-        teacher = job.subject.model if recipe.distill else None
-        finetune(
-            small, job.data, recipe, teacher=teacher, on_progress=lambda at: job.reporter.advance(at.step, at.steps)
-        )
+        train_for(job, small, steps)
         state = embedded(job.source(place.weights), small, plan, job.subject.network)
         write_safetensors(file, state, {"format": "pt"})
         return True
