@@ -23,7 +23,7 @@ from hwprune.loop.prediction import measured_table
 from hwprune.loop.profiling import CHECKED, checked
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
-from hwprune.loop.tables import begin_with_shipped, check_is_of, table_path, usual_table
+from hwprune.loop.tables import begin_with_shipped, check_is_of, table_path, table_to_read
 from hwprune.models.resolve import describe_inputs, load_model
 
 # One table for these serves most residual, mobile and grouped networks.
@@ -122,7 +122,7 @@ def profile(
         most_widths=most_widths,
         seed=seed,
     )
-    path = table or (usual_table(settings) if show_it or export else table_path(settings))
+    path = table or (table_to_read(settings) if show_it or export else table_path(settings))
     if merge:
         if not table:
             check_is_of(LatencyTable.load(merge[0]), settings)
@@ -213,4 +213,4 @@ def _report(table: LatencyTable, *, as_json: bool, whole: bool = True) -> None:
         tables.show_table(table)
     else:
         tables.show_checks(table)
-    show.line(f"table: {table.source} ({len(table)} layers)")
+    show.line(f"table: {table.source} ({table.counted})")

@@ -116,7 +116,13 @@ def write(path: Path, stored: Stored, reference_ms: float) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(_as_arrow(stored, reference_ms), file, compression="zstd", write_page_checksum=True)
+            table = _as_arrow(stored, reference_ms)
+            # Into the file's metadata, not the schema's, of which Arrow keeps a second copy: this is most of a table.
+            with pq.ParquetWriter(
+                file, table.schema, compression="zstd", write_page_checksum=True, store_schema=False
+            ) as writer:
+                writer.write_table(table)
+                writer.add_key_value_metadata({METADATA_KEY: _about(stored, reference_ms)})
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -173,7 +179,7 @@ def _damaged(path: Path, why: str) -> ProfileError:
     )
 
 
-def _as_arrow(stored: Stored, reference_ms: float) -> pa.Table:
+def _about(stored: Stored, reference_ms: float) -> str:
     about = {
         "schema": SCHEMA,
         "fingerprint": dict(stored.fingerprint),
@@ -181,8 +187,12 @@ def _as_arrow(stored: Stored, reference_ms: float) -> pa.Table:
         "held_out": [held.as_json() for held in stored.held_out],
         "structures": {key: [layer_as_json(layer) for layer in layers] for key, layers in stored.structures.items()},
     }
+    return json.dumps(about, separators=(",", ":"))
+
+
+def _as_arrow(stored: Stored, reference_ms: float) -> pa.Table:
     columns = {**_LAYER_COLUMNS, **_ENTRY_COLUMNS, **_SAMPLE_COLUMNS, **_DERIVED_COLUMNS}
-    schema = pa.schema(list(columns.items()), metadata={METADATA_KEY: json.dumps(about)})
+    schema = pa.schema(list(columns.items()))
     layers = [_row(entry, reference_ms) for entry in stored.entries]
     networks = [_sample_row(sample, reference_ms) for sample in stored.samples]
     return pa.Table.from_pylist([*layers, *networks], schema=schema)

@@ -165,6 +165,13 @@ class LatencyTable:
         )
 
     @property
+    def counted(self) -> str:
+        """What it holds, in words: "12 layers, 64 whole networks"."""
+        found = ((len(self), "layer"), (len(self.samples), "whole network"))
+        told = [f"{count} {what}{'s' * (count != 1)}" for count, what in found if count]
+        return ", ".join(told) or "nothing"
+
+    @property
     def command(self) -> str:
         """The command that measures what is missing."""
         known = {key: self.fingerprint[key] for key in ("device", "runtime", "precision") if key in self.fingerprint}

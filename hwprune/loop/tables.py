@@ -56,6 +56,15 @@ def found_table(own: Path, settings: Settings, *, shipped: Path = PROFILES) -> P
     return max(of_it, key=lambda path: pq.read_metadata(path).num_rows, default=own)
 
 
+def table_to_read(settings: Settings, *, shipped: Path = PROFILES) -> Path:
+    """The table to look into: `found_table`, or the shipped one that the user's own would begin with."""
+    own = table_path(settings)
+    device, runtime = _opened(settings)
+    if own.exists() or not device.here:
+        return found_table(own, settings, shipped=shipped)
+    return _shipped_for(device, runtime, shipped) or own
+
+
 def begin_with_shipped(own: Path, settings: Settings, reporter: Reporter, *, shipped: Path = PROFILES) -> None:
     """Make the user's own table from the shipped one of the very same hardware and runtime, where there is one.
 
@@ -64,13 +73,10 @@ def begin_with_shipped(own: Path, settings: Settings, reporter: Reporter, *, shi
     device, runtime = _opened(settings)
     if own.exists() or not device.here:
         return
-    mine = fingerprint_of(runtime, device)
-    for path in sorted(shipped.glob("*.parquet")):
-        theirs = _fingerprint(path)
-        if all(mine.get(key) == theirs.get(key) for key in IDENTITY_KEYS):
-            table = LatencyTable.load(path).save(own)
-            reporter.note(f"the table begins with the one that ships for this hardware: {len(table)} layers")
-            return
+    path = _shipped_for(device, runtime, shipped)
+    if path is not None:
+        table = LatencyTable.load(path).save(own)
+        reporter.note(f"the table begins with the one that ships for this hardware: {table.counted}")
 
 
 def check_is_of(table: LatencyTable, settings: Settings) -> None:
@@ -92,6 +98,16 @@ def _opened(settings: Settings) -> tuple[Device, Runtime]:
     device = resolve(settings.device)
     spec = spec_for(device, settings.runtime, precision=settings.precision, threads=settings.threads)
     return device, spec.open()
+
+
+def _shipped_for(device: Device, runtime: Runtime, shipped: Path) -> Path | None:
+    """The shipped table of the very same hardware, runtime and version as are here."""
+    mine = fingerprint_of(runtime, device)
+    for path in sorted(shipped.glob("*.parquet")):
+        theirs = _fingerprint(path)
+        if all(mine.get(key) == theirs.get(key) for key in IDENTITY_KEYS):
+            return path
+    return None
 
 
 def _is_of(fingerprint: Mapping[str, str], device: Device, runtime: Runtime) -> bool:

@@ -14,7 +14,7 @@ from hwprune.latency.profiler import fingerprint_of
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.reporter import Silent
 from hwprune.loop.settings import Settings
-from hwprune.loop.tables import begin_with_shipped, check_is_of, found_table
+from hwprune.loop.tables import begin_with_shipped, check_is_of, found_table, table_path, table_to_read
 from hwprune.runtimes.pytorch import PyTorchRuntime
 from tests import tiny
 from tests.latency.rows import CONV, entry
@@ -54,6 +54,20 @@ def test_the_users_own_table_begins_with_the_shipped_one_of_this_hardware(shippe
     assert dict(LatencyTable.load(own).rows) == dict(_mine().rows)
     assert tiny.snapshot(shipped) == before
     assert found_table(own, SETTINGS, shipped=shipped) == own
+
+
+def test_the_shipped_table_of_this_hardware_is_looked_into_until_the_user_has_one(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HWPRUNE_PROFILES", str(tmp_path / "own"))
+    own = table_path(SETTINGS)
+
+    _mine(version="0.9").save(shipped / "a.parquet")
+    assert table_to_read(SETTINGS, shipped=shipped) == own
+    _mine().save(shipped / "b.parquet")
+    assert table_to_read(SETTINGS, shipped=shipped) == shipped / "b.parquet"
+    _mine().save(own)
+    assert table_to_read(SETTINGS, shipped=shipped) == own
 
 
 OTHER = {"cpu": "Another CPU", "cpu_family_model_stepping": "6/85/7", "flags": "avx2", "version": "0.9", "threads": "7"}
@@ -109,3 +123,8 @@ def test_a_table_of_something_else_is_told_from_one_of_the_device() -> None:
     for table, settings in ((_mine(), card), (_of_card(1, precision="fp16"), card), (_mine(cpu="Another"), SETTINGS)):
         with pytest.raises(ProfileError):
             check_is_of(table, settings)
+
+
+def test_a_table_says_what_it_holds() -> None:
+    assert _mine().counted == "2 layers"
+    assert replace(_mine(), rows={}).counted == "nothing"
