@@ -30,6 +30,7 @@ from hwprune.importance.passes import passes
 from hwprune.modes import device_of, evaluating
 
 PLAIN = (torch.float32, torch.float64)  # sums in these need no wider one
+PIECE = 1 << 17  # elements that are multiplied at once, so that products stay in a processor's caches
 
 
 class Gradients:
@@ -74,15 +75,7 @@ class Gradients:
                 alias = reader.masked(module, alias, self.mask)
 
             def listen(gradient: Tensor) -> None:
-                # A convolution's channels are dimension 1, a linear layer's the last one.
-                if values.dtype in PLAIN:  # without a product of the layer's size
-                    per_channel = torch.einsum(
-                        "n...c,n...c->nc" if last else "nc...,nc...->nc", values, gradient
-                    ).double()
-                else:
-                    product = values * gradient
-                    over = range(1, product.dim() - 1) if last else range(2, product.dim())
-                    per_channel = product.sum(tuple(over), dtype=torch.float64) if len(over) else product.double()
+                per_channel = _summed(values, gradient, last=last).double()
                 self.add(reader.numbers, per_channel[:, reader.carried], consumer.module)
 
             if alias.requires_grad:  # a masked network may also just be run
@@ -90,6 +83,23 @@ class Gradients:
             return (alias, *inputs[1:])
 
         return hook
+
+
+def _summed(values: Tensor, gradient: Tensor, *, last: bool) -> Tensor:
+    """Products summed over positions: (samples, channels), without a product of the layer's size.
+
+    A convolution's channels are dimension 1, a linear layer's the last one.
+    """
+    plain = values.dtype in PLAIN
+    if plain and values.device.type != "cpu":
+        return torch.einsum("n...c,n...c->nc" if last else "nc...,nc...->nc", values, gradient)
+    over = tuple(range(1, values.dim() - 1) if last else range(2, values.dim()))
+    samples = max(1, PIECE * len(values) // max(1, values.numel()))
+    pieces = []
+    for first, second in zip(torch.split(values, samples), torch.split(gradient, samples), strict=True):
+        product = first * second
+        pieces.append(product.sum(over, dtype=None if plain else torch.float64) if over else product)
+    return torch.cat(pieces)
 
 
 @contextmanager
