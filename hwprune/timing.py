@@ -223,6 +223,11 @@ class Comparison:
     high: float
 
     @property
+    def uncertainty(self) -> float:
+        """Half of the interval's width, as a share of the ratio."""
+        return float(np.sqrt(self.high / self.low)) - 1
+
+    @property
     def faster(self) -> bool:
         """Whether the whole interval lies below 1: anything else is "not faster"."""
         return self.high < 1.0

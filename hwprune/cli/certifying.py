@@ -10,7 +10,7 @@ import typer
 from hwprune.cli import show
 from hwprune.cli.networks import asked_spec, file_for, finished, sources
 from hwprune.units import format_ms, format_percent
-from hwprune.validation.certify import Certificate
+from hwprune.validation.certify import FEWEST_REBUILDS, MOST_REBUILDS, Certificate
 from hwprune.validation.certify import certify as measure
 
 NOT_FASTER = 3  # exit code
@@ -22,7 +22,8 @@ def certify(
     runtime: Annotated[str | None, typer.Option(help="default: the run's")] = None,
     precision: Annotated[str | None, typer.Option(help="default: the run's")] = None,
     batch: Annotated[int, typer.Option(help="images at once; 0: the run's")] = 0,
-    rebuilds: Annotated[int, typer.Option(help="of both engines, at least 3")] = 3,
+    rebuilds: Annotated[int, typer.Option(help="of both engines; 3 or more")] = FEWEST_REBUILDS,
+    most_rebuilds: Annotated[int, typer.Option(help="as long as the interval is wide")] = MOST_REBUILDS,
     blocks: Annotated[int, typer.Option(help="timed by turns, per engine and rebuild")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
@@ -33,7 +34,15 @@ def certify(
     with show.progress() as bars:
         bars.stage(f"certifying with {spec.name} on {spec.device}")
         networks = sources(opened, settings, spec, images)
-        certificate = measure(*networks, spec, rebuilds=rebuilds, blocks=blocks, batch=images, on_progress=bars.advance)
+        certificate = measure(
+            *networks,
+            spec,
+            rebuilds=rebuilds,
+            most_rebuilds=most_rebuilds,
+            blocks=blocks,
+            batch=images,
+            on_progress=bars.advance,
+        )
     file = file_for(opened, settings, spec, images, "certificate")
     certificate.save(file)
     if as_json:

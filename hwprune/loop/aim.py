@@ -19,7 +19,7 @@ from hwprune.units import format_percent
 from hwprune.validation.ledger import Candidate
 
 # Measured over predicted is corrected in steps of this ratio, so that noise below it does not change the widths.
-STEP: Final = 1.02
+STEP: Final = 1.01
 MOST_TOLD: Final = 3  # layers that an error names
 
 

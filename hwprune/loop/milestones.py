@@ -20,7 +20,7 @@ from hwprune.plan import Plan
 from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.validation.ledger import Candidate
 
-CLOSE = 0.97  # a candidate between this share of a target and the target is taken
+CLOSE = 0.98  # a candidate whose interval ends between this share of a target and the target is taken
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class Settings:
     damping_steps: int = 0
     importance_batches: int = 8
     calibration: int = 12
-    tries: int = 5
+    tries: int = 6
     engines: tuple[str, ...] = ()
     engine_timeout_s: float = 600.0
     recipe: Recipe = field(default_factory=Recipe)

@@ -18,6 +18,9 @@ from hwprune.validation.certificate import Certificate as Certificate
 from hwprune.validation.clocks import watch_for
 
 FEWEST_REBUILDS = 3  # builders choose among kernels by timing them, so two builds of one network differ
+MOST_REBUILDS = 12
+NARROW = 0.0125  # half of the interval's width over the ratio, at which there are rebuilds enough
+SEQUENTIAL = 0.6  # of the doubt, where more is measured until the interval is narrow
 TAIL_MS = 200.0  # of single runs per engine and rebuild, for the 95th percentile
 FEWEST_RUNS, MOST_RUNS = 20, 200
 
@@ -31,6 +34,7 @@ def certify(
     spec: RuntimeSpec,
     *,
     rebuilds: int = FEWEST_REBUILDS,
+    most_rebuilds: int = MOST_REBUILDS,
     blocks: int = 20,
     confidence: float = 0.95,
     batch: int = 1,
@@ -40,10 +44,12 @@ def certify(
 
     Args:
         dense, pruned: see `Source`.
-        rebuilds: of both engines; at least 3, or nothing is known about how builds of one network differ.
+        rebuilds: of both engines, at least; 3 or more, or nothing is known about how builds of one network differ.
+        most_rebuilds: there are more than ``rebuilds`` until the interval is narrower than +- 1.25 % of the ratio, at
+            most so many.
         blocks: per engine and rebuild.
         batch: images at once that the networks take; it is only written down.
-        on_progress: called with (rebuilds done, rebuilds in all).
+        on_progress: called with (rebuilds done, rebuilds at most).
 
     Raises `EngineError` where there are too few rebuilds, the device is not here, or an engine cannot be built.
     """
@@ -59,19 +65,24 @@ def certify(
             effect="engines can be built for it here, but a certificate needs the device",
             fix="run `hwprune certify` on a machine that has it",
         )
+    most = max(rebuilds, most_rebuilds)
+    judged_at = confidence if most == rebuilds else sequential(confidence)
     measured: tuple[list[_Rebuild], list[_Rebuild]] = ([], [])
-    for turn in range(rebuilds):
+    for turn in range(most):
         # Who is built first, and timed first, changes by turns too.
         order = (dense, pruned) if turn % 2 == 0 else (pruned, dense)
         results = _rebuild(runtime, order, blocks, watch)
         for side, result in zip(measured, results if turn % 2 == 0 else results[::-1], strict=True):
             side.append(result)
         if on_progress is not None:
-            on_progress(turn + 1, rebuilds)
-    dense_blocks, pruned_blocks = (tuple(r.blocks_ms for r in side) for side in measured)
+            on_progress(turn + 1, most)
+        dense_blocks, pruned_blocks = (tuple(r.blocks_ms for r in side) for side in measured)
+        comparison = compare(dense_blocks, pruned_blocks, confidence=judged_at)
+        if turn + 1 >= rebuilds and comparison.uncertainty <= NARROW:
+            break
     dense_samples, pruned_samples = (tuple(s for r in side for s in r.samples_ms) for side in measured)
     return Certificate(
-        comparison=compare(dense_blocks, pruned_blocks, confidence=confidence),
+        comparison=comparison,
         confidence=confidence,
         dense_blocks_ms=dense_blocks,
         pruned_blocks_ms=pruned_blocks,
@@ -82,6 +93,19 @@ def certify(
         batch=batch,
         clocks=watch.clocks,
     )
+
+
+def sequential(confidence: float) -> float:
+    """The confidence to `compare` with, where more is measured until the interval is narrow.
+
+    An interval that may stop whenever it happens to be narrow holds the truth less often than it says: 92 % of the time
+    where 95 % was asked, with 3 to 12 rebuilds. With 0.6 of the doubt it is 94.8 % and more
+    (`benchmarks/interval_coverage.py`).
+
+    >>> round(sequential(0.95), 3)
+    0.97
+    """
+    return 1 - SEQUENTIAL * (1 - confidence)
 
 
 def engine_of(runtime: Runtime, model: Source) -> Engine:

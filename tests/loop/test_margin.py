@@ -36,7 +36,7 @@ def goal(ratio: float, dense_ms: float) -> Goal:
 def test_the_margin_is_the_band_in_steps_rounded_up(predictor: Predictor) -> None:
     dense_ms = predictor.predict_ms(DENSE)
 
-    for band, steps in ((0.0, 0), (STEP - 1, 1), (0.05, 3), (0.1, 5)):
+    for band, steps in ((0.0, 0), (STEP - 1, 1), (0.05, 5), (0.1, 10)):
         assert Aim(JOB, goal(0.7, dense_ms), replace(predictor, band=band)).margin(0.7) == steps
 
 

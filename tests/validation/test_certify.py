@@ -13,7 +13,7 @@ from torch import nn
 from hwprune.device import resolve
 from hwprune.errors import EngineError, RunError
 from hwprune.runtimes.select import RuntimeSpec
-from hwprune.timing import Comparison, Timing
+from hwprune.timing import Comparison, Timing, compare
 from hwprune.validation.certify import Certificate, certify
 from hwprune.validation.clocks import Clocks, State
 from tests.validation.networks import two_convolutions
@@ -47,7 +47,9 @@ def test_a_network_is_not_faster_than_itself(dense: Path) -> None:
 def test_a_clearly_smaller_network_is_faster(dense: Path, tmp_path: Path) -> None:
     small = two_convolutions(tmp_path / "small.onnx", (4, 4), size=24)
     done: list[tuple[int, int]] = []
-    certificate = certify(dense, small, CPU, rebuilds=4, blocks=6, on_progress=lambda *progress: done.append(progress))
+    certificate = certify(
+        dense, small, CPU, rebuilds=4, most_rebuilds=4, blocks=6, on_progress=lambda *progress: done.append(progress)
+    )
 
     assert certificate.verdict == "faster" and certificate.comparison.ratio < 0.5
     assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -76,6 +78,25 @@ def test_the_sides_keep_their_names_though_the_order_of_building_changes(dense: 
     assert certificate.comparison.low > 1
     for smaller, larger in zip(certificate.dense_blocks_ms, certificate.pruned_blocks_ms, strict=True):
         assert np.median(smaller) < np.median(larger)
+
+
+def test_networks_are_built_again_until_the_interval_is_narrow_or_there_were_enough(
+    dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for narrow, most, made in ((10.0, 5, 3), (0.0, 5, 5), (0.0, 2, 3)):
+        monkeypatch.setattr("hwprune.validation.certify.NARROW", narrow)
+
+        certificate = certify(dense, dense, CPU, most_rebuilds=most, blocks=4)
+
+        assert len(certificate.dense_blocks_ms) == len(certificate.pruned_blocks_ms) == made
+        assert certificate.confidence == 0.95
+
+
+def test_an_interval_that_may_stop_early_is_wider(dense: Path) -> None:
+    certificate = certify(dense, dense, CPU, most_rebuilds=4, blocks=4)
+    plain = compare(certificate.dense_blocks_ms, certificate.pruned_blocks_ms, confidence=0.95)
+
+    assert certificate.comparison.low < plain.low <= plain.high < certificate.comparison.high
 
 
 def test_fewer_than_three_rebuilds_are_no_certificate(dense: Path) -> None:
