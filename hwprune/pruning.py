@@ -15,12 +15,12 @@ from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.errors import EngineError, TargetError
 from hwprune.files import write_atomically
+from hwprune.loop.aim import Aims
 from hwprune.loop.aiming import points_of
 from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.damped import damped
 from hwprune.loop.finish import certified, recovered, written
-from hwprune.loop.goal import Goal
 from hwprune.loop.job import Job
 from hwprune.loop.masked import masked_down
 from hwprune.loop.memory import check_told
@@ -30,6 +30,7 @@ from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.loop.tables import table_path, usual_table
+from hwprune.loop.trying import missed
 from hwprune.loop.unmeasured import (
     remember,
     required_mixture,
@@ -75,6 +76,7 @@ class Result:
     directory: Path
     unmeasured: str = ""
     further: tuple[Certificate | None, ...] = ()
+    missed: tuple[str, ...] = ()
 
 
 def prune(
@@ -224,7 +226,7 @@ def _all_of(job: Job) -> tuple[Result, ...]:
         down = masked_down if job.settings.way == "group-fisher" else search_down
         place = down(job, aims, place, name)
         own = job if len(points) == 1 else point(job, goal, place)
-        results.append(_result(own, goal, place, found["top1"]))
+        results.append(_result(own, aims, place, found["top1"]))
         if own is not job:
             job.reporter.note(f"{goal.target}: finished in {own.run.path}")
     if len(results) > 1:
@@ -232,14 +234,14 @@ def _all_of(job: Job) -> tuple[Result, ...]:
     return tuple(results)
 
 
-def _result(job: Job, goal: Goal, place: Place, dense_top1: float) -> Result:
+def _result(job: Job, aims: Aims, place: Place, dense_top1: float) -> Result:
     """The network at this place, recovered, written and certified."""
     plan = place.plan
     small, found = recovered(job, plan, damped(job, plan, place.weights))
     written(job, small, plan)
     certificate, *further = certified(job, small, plan)
     result = Result(
-        target=str(goal.target),
+        target=str(aims[0].goal.target),
         model=small,
         plan=plan,
         accuracy={"dense": dense_top1, **{stage: found[stage]["top1"] for stage in STAGES}},
@@ -250,6 +252,7 @@ def _result(job: Job, goal: Goal, place: Place, dense_top1: float) -> Result:
         directory=job.run.path,
         unmeasured=told(job, plan.kept_widths),
         further=tuple(further),
+        missed=missed(aims, (certificate, *further), job.run.path),
     )
     job.run.once("result", lambda: _summary(result))
     return result
@@ -282,6 +285,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "certificate": result.certificate.as_dict() if result.certificate else None,
         "further": [one.as_dict() if one else None for one in result.further],
         "unmeasured": result.unmeasured,
+        "missed": list(result.missed),
         "engines": [
             {"candidate": c.id, "runtime": e.runtime, "device": e.device, "ok": e.ok, "size_bytes": e.size_bytes}
             for c in result.candidates

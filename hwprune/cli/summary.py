@@ -39,6 +39,8 @@ def _show_curve(results: Sequence[Result]) -> None:
     ]
     heads = ("target", "certified latency / dense", "top-1", "before fine-tuning", "MACs", "directory")
     show.table("accuracy against latency", heads, rows)
+    for sentence in (told for result in results for told in result.missed):
+        show.prose(sentence)
     if results[0].certificate is None:
         show.prose(results[0].unmeasured or NOT_HERE)
     folder = results[0].directory.parent
@@ -61,6 +63,8 @@ def show_result(result: Result, *, as_json: bool) -> None:
     for certificate in (result.certificate, *result.further):
         if certificate is not None:
             show.prose(certificate.summary)
+    for sentence in result.missed:
+        show.prose(sentence)
     if result.certificate is None:
         show.prose(result.unmeasured or NOT_HERE)
     show.line(f"run directory: {result.directory}")
@@ -78,6 +82,7 @@ def as_document(result: Result) -> dict[str, Any]:
         "certificate": result.certificate.as_dict() if result.certificate else None,
         "further": [one.as_dict() if one else None for one in result.further],
         "unmeasured": result.unmeasured,
+        "missed": list(result.missed),
         "candidates": [_candidate_document(c) for c in result.candidates],
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from pathlib import Path
 
 from hwprune.errors import TargetError
 from hwprune.loop.aim import Aim, Aims
@@ -15,6 +16,7 @@ from hwprune.loop.job import Job
 from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
 from hwprune.units import format_percent
+from hwprune.validation.certify import Certificate
 from hwprune.validation.ledger import Candidate
 
 
@@ -98,6 +100,20 @@ def confirmed(aims: Aims, candidate: Candidate, plan: Plan, *, fits: bool) -> tu
         if aim.goal.measured
         else 0.0
         for aim in aims
+    )
+
+
+def missed(aims: Aims, certificates: Sequence[Certificate | None], run: Path) -> tuple[str, ...]:
+    """A sentence for each certificate of a delivered network whose ratio is above the target.
+
+    Its candidate was confirmed within the target, but that was before the last training, and the ratio itself changes
+    with what else a shared machine does.
+    """
+    return tuple(
+        f"Above the target {aim.goal.target}{aim.where} when measured last: {format_percent(found.comparison.ratio)}. "
+        f"The same widths were confirmed within it before; certify again on an idle machine: hwprune certify {run}"
+        for aim, found in zip(aims, certificates, strict=True)
+        if found is not None and aim.goal.measured and found.comparison.ratio > aim.goal.ratio
     )
 
 

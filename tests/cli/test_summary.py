@@ -79,3 +79,11 @@ def test_the_document_has_no_raw_samples() -> None:
 
     assert "samples_ms" not in document["candidates"][0]["engines"][0]
     assert document["widths"] == {"conv1": 4}
+
+
+def test_a_target_that_the_delivered_network_missed_is_told(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    result = replace(_result(_DENSE, _SMALL, _SMALL), missed=("Above the target 60 % when measured last.",))
+    show_result(result, as_json=False)
+
+    assert "Above the target 60 %" in " ".join(capsys.readouterr().out.split())
+    assert as_document(result)["missed"] == ["Above the target 60 % when measured last."]
