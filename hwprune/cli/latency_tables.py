@@ -17,7 +17,7 @@ from hwprune.files import write_atomically
 from hwprune.latency.held_out import HeldOut, PredictionError
 from hwprune.latency.long_form import long_form
 from hwprune.latency.table import LatencyTable
-from hwprune.units import format_bytes, format_ms, format_percent
+from hwprune.units import format_bytes, format_ms
 
 FORMATS = ("csv", "json")
 
@@ -97,11 +97,14 @@ def show_checks(table: LatencyTable) -> None:
     if not table.held_out:
         show.prose("No prediction of this table was checked on whole networks: `hwprune profile --check` does it.")
         return
+    counts = sorted({held.error.count for held in table.held_out})
+    settings = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     show.table(
-        "predicted against measured, at random widths that the table has not seen",
-        ("network", "method", "settings", "error", "p95", "≤ 5 %", "≤ 10 %", "Spearman", "noise", "noise p95"),
+        f"predicted against measured, at {settings} random settings of widths that the table has not seen",
+        ("network", "method", "error, p95", "≤ 5 %", "rank", "noise, p95"),
         [_check_row(held) for held in table.held_out],
-        caption="error: the median. noise: the same networks built and measured twice; no prediction can be better",
+        caption="error: the median; rank: Spearman's correlation; noise: the same networks built and measured twice, "
+        "no prediction can be better",
     )
 
 
@@ -155,15 +158,20 @@ def _age(time: str, now: datetime) -> str:
 
 
 def _check_row(held: HeldOut) -> tuple[str, ...]:
+    """Narrow enough for 80 columns."""
     error, noise = held.error, held.noise
     return (
         held.network,
         held.method,
-        str(error.count),
-        *map(format_percent, (error.median, error.p95, error.within5, error.within10)),
+        _spread(error),
+        f"{100 * error.within5:.0f} %",
         f"{error.spearman:.3f}",
-        *(map(format_percent, (noise.median, noise.p95)) if noise else ("", "")),
+        _spread(noise) if noise else "",
     )
+
+
+def _spread(error: PredictionError) -> str:
+    return f"{100 * error.median:.1f}, {100 * error.p95:.1f} %"
 
 
 def _check_document(held: HeldOut) -> dict[str, Any]:
