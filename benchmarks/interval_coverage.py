@@ -14,9 +14,8 @@ from itertools import product
 import numpy as np
 from recording import RESULTS, markdown, record
 
-from hwprune.timing import Comparison, compare
 from hwprune.units import format_percent
-from hwprune.validation.certify import FEWEST_REBUILDS, MOST_REBUILDS, NARROW, sequential
+from hwprune.validation.certify import FEWEST_REBUILDS, MOST_REBUILDS, compare_until_narrow
 
 NOISE = 0.02  # of a block
 KINDS = ("independent", "outliers", "neighbours alike")
@@ -49,31 +48,21 @@ def bootstrap(values: np.ndarray, rng: np.random.Generator, resamples: int = 300
     return float(low), float(high)
 
 
-def compared(values: np.ndarray, *, until_narrow: bool) -> Comparison:
-    """What these log ratios (rebuilds, blocks) say, or as many of the rebuilds as make the interval narrow."""
-    confidence = sequential(CONFIDENCE) if until_narrow else CONFIDENCE
-    for count in range(FEWEST_REBUILDS if until_narrow else len(values), len(values) + 1):
-        first = values[:count]
-        found = compare(np.ones(first.shape).tolist(), np.exp(first).tolist(), confidence=confidence, resamples=200)
-        if found.uncertainty <= NARROW:
-            break
-    return found
-
-
 def simulated(kind: str, size: tuple[int, int], differ: float, repeats: int) -> dict[str, object]:
     """Shares of simulated certificates that hold the truth, or claim what is not there."""
-    rng = np.random.default_rng(0)
+    rng, fewest = np.random.default_rng(0), FEWEST_REBUILDS if size == UNTIL_NARROW else size[0]
     covered = faster = plain = 0
     for _ in range(repeats):
         values = log_ratios(rng, kind, size, differ)
-        found = compared(values, until_narrow=size == UNTIL_NARROW)
+        rebuilds = zip(np.ones(size).tolist(), np.exp(values).tolist(), strict=True)
+        found = compare_until_narrow(rebuilds, fewest=fewest, most=size[0], confidence=CONFIDENCE, resamples=200)
         covered += found.low <= 1 <= found.high
         faster += found.faster
         low, high = bootstrap(values, rng)
         plain += low <= 0 <= high
     return {
         "kind": kind,
-        "rebuilds": f"{FEWEST_REBUILDS} to {size[0]}" if size == UNTIL_NARROW else size[0],
+        "rebuilds": f"{fewest} to {size[0]}" if fewest < size[0] else size[0],
         "blocks": size[1],
         "differ": differ,
         "covered": covered / repeats,
