@@ -86,15 +86,15 @@ class Gradients:
 
 
 def _summed(values: Tensor, gradient: Tensor, *, last: bool) -> Tensor:
-    """Products summed over positions: (samples, channels), without a product of the layer's size.
+    """Products summed over positions: (samples, channels).
 
     A convolution's channels are dimension 1, a linear layer's the last one.
     """
-    plain = values.dtype in PLAIN
-    if plain and values.device.type != "cpu":
+    plain, on_processor = values.dtype in PLAIN, values.device.type == "cpu"
+    if plain and not on_processor:
         return torch.einsum("n...c,n...c->nc" if last else "nc...,nc...->nc", values, gradient)
     over = tuple(range(1, values.dim() - 1) if last else range(2, values.dim()))
-    samples = max(1, PIECE * len(values) // max(1, values.numel()))
+    samples = max(1, PIECE * len(values) // max(1, values.numel()) if on_processor else len(values))
     pieces = []
     for first, second in zip(torch.split(values, samples), torch.split(gradient, samples), strict=True):
         product = first * second
