@@ -58,11 +58,8 @@ def found_table(own: Path, settings: Settings, *, shipped: Path = PROFILES) -> P
 
 def table_to_read(settings: Settings, *, shipped: Path = PROFILES) -> Path:
     """The table to look into: `found_table`, or the shipped one that the user's own would begin with."""
-    own = table_path(settings)
-    device, runtime = _opened(settings)
-    if own.exists() or not device.here:
-        return found_table(own, settings, shipped=shipped)
-    return _shipped_for(device, runtime, shipped) or own
+    found = found_table(table_path(settings), settings, shipped=shipped)
+    return found if found.exists() else _shipped_here(settings, shipped) or found
 
 
 def begin_with_shipped(own: Path, settings: Settings, reporter: Reporter, *, shipped: Path = PROFILES) -> None:
@@ -70,10 +67,7 @@ def begin_with_shipped(own: Path, settings: Settings, reporter: Reporter, *, shi
 
     Nothing is done where the user has one already, or the device is not here.
     """
-    device, runtime = _opened(settings)
-    if own.exists() or not device.here:
-        return
-    path = _shipped_for(device, runtime, shipped)
+    path = None if own.exists() else _shipped_here(settings, shipped)
     if path is not None:
         table = LatencyTable.load(path).save(own)
         reporter.note(f"the table begins with the one that ships for this hardware: {table.counted}")
@@ -100,8 +94,11 @@ def _opened(settings: Settings) -> tuple[Device, Runtime]:
     return device, spec.open()
 
 
-def _shipped_for(device: Device, runtime: Runtime, shipped: Path) -> Path | None:
-    """The shipped table of the very same hardware, runtime and version as are here."""
+def _shipped_here(settings: Settings, shipped: Path) -> Path | None:
+    """The shipped table of the very same hardware, runtime and version as are here; None where the device is not."""
+    device, runtime = _opened(settings)
+    if not device.here:
+        return None
     mine = fingerprint_of(runtime, device)
     for path in sorted(shipped.glob("*.parquet")):
         theirs = _fingerprint(path)
