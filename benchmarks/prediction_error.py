@@ -121,12 +121,11 @@ def _sampled(subject: Subject, table: LatencyTable) -> dict[str, Any]:
 def _check(held: HeldOut) -> dict[str, Any]:
     noise = held.noise
     bound = max(CLOSE, TIMES_NOISE * noise.median) if noise else CLOSE
-    errors = np.abs(np.asarray(held.predicted_ms) / np.asarray(held.measured_ms) - 1)
     return {
         "error": asdict(held.error),
         "noise": asdict(noise) if noise else None,
         "bound": bound,
-        "within_bound": float(np.mean(errors <= bound)),
+        "within_bound": held.share_within(bound),
         **held.as_json(),
     }
 

@@ -17,7 +17,7 @@ from hwprune.files import write_atomically
 from hwprune.latency.held_out import HeldOut, PredictionError
 from hwprune.latency.long_form import long_form
 from hwprune.latency.table import LatencyTable
-from hwprune.units import format_bytes, format_ms
+from hwprune.units import format_bytes, format_ms, format_percent
 
 FORMATS = ("csv", "json")
 
@@ -164,14 +164,14 @@ def _check_row(held: HeldOut) -> tuple[str, ...]:
         held.network,
         held.method,
         _spread(error),
-        f"{100 * error.within5:.0f} %",
+        format_percent(error.within5),
         f"{error.spearman:.3f}",
         _spread(noise) if noise else "",
     )
 
 
 def _spread(error: PredictionError) -> str:
-    return f"{100 * error.median:.1f}, {100 * error.p95:.1f} %"
+    return f"{format_percent(error.median)}, {format_percent(error.p95)}"
 
 
 def _check_document(held: HeldOut) -> dict[str, Any]:

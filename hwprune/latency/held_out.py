@@ -80,6 +80,10 @@ class HeldOut:
         """How well one measurement predicts the next: no prediction can do better. None where nothing was repeated."""
         return PredictionError.of(self.again_ms, self.measured_ms[: len(self.again_ms)]) if self.again_ms else None
 
+    def share_within(self, bound: float) -> float:
+        """Share of the networks whose relative error is at most ``bound``."""
+        return float(np.mean(np.abs(np.asarray(self.predicted_ms) / np.asarray(self.measured_ms) - 1) <= bound))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for a file."""
         return asdict(self)
