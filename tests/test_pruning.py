@@ -96,7 +96,17 @@ def test_all_candidates_are_in_the_ledger_from_the_dense_to_the_delivered(result
 
 def test_the_certificate_is_the_one_on_disk(result: Result) -> None:
     assert result.certificate == Certificate.load(result.directory / "certificate.json")
-    assert len(result.certificate.dense_blocks_ms) == 3
+
+
+def test_the_delivered_network_is_certified_with_the_rebuilds_that_confirmed_it(result: Result) -> None:
+    stages = json.loads((result.directory / "run.json").read_bytes())["stages"]
+    confirmation = Certificate.load(result.directory / "candidates" / stages["target"] / "certificate.json")
+    before = len(confirmation.dense_blocks_ms)
+
+    assert result.certificate is not None and before >= 3
+    assert len(result.certificate.dense_blocks_ms) >= before + 3
+    assert set(confirmation.dense_blocks_ms) <= set(result.certificate.dense_blocks_ms)
+    assert stages[f"{stages['target']} confirmed"] == confirmation.comparison.high
 
 
 def test_every_stage_has_its_accuracy(result: Result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -69,13 +69,21 @@ def tried(
     return candidate
 
 
-def certificate_of(job: Job, file: Path, small: Callable[[], nn.Module]) -> Certificate:
+def certificate_of(
+    job: Job, file: Path, small: Callable[[], nn.Module], earlier: Sequence[Certificate] = ()
+) -> Certificate:
     """The paired test of a cut network against the dense one: of its ONNX file where the runtime reads one."""
     subject = job.subject
     networks: tuple[Source, Source] = (subject.dense_onnx, file)
     if not subject.runtime.reads_onnx:
         networks = (subject.model, subject.inputs), (small(), subject.inputs)
-    return certify(*networks, subject.spec, batch=job.settings.batch, on_progress=job.reporter.advance)
+    return certify(*networks, subject.spec, batch=job.settings.batch, earlier=earlier, on_progress=job.reporter.advance)
+
+
+def confirmation_of(job: Job, candidate: Candidate) -> Path:
+    """File of the certificate that a candidate got before it was delivered."""
+    name = f"{job.name}-certificate.json" if job.name else "certificate.json"
+    return job.run.path / "candidates" / candidate.id / name
 
 
 def dense_candidate(job: Job) -> Candidate:

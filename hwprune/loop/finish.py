@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hwprune.errors import ModelError
 from hwprune.files import write_atomically
 from hwprune.graph.surgery import cut
 from hwprune.graph.verification import verify
-from hwprune.loop.candidates import certificate_of, ledger_of, tried
+from hwprune.loop.candidates import certificate_of, confirmation_of, ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.judging import recovered_statistics
 from hwprune.plan import Plan
@@ -21,6 +22,7 @@ from hwprune.recovery.evaluate import evaluate
 from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Progress
 from hwprune.validation.certify import Certificate
+from hwprune.validation.ledger import Candidate
 
 
 def recovered(job: Job, plan: Plan, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -78,15 +80,17 @@ def written(job: Job, small: nn.Module, plan: Plan) -> None:
 def certified(job: Job, small: nn.Module, plan: Plan) -> list[Certificate | None]:
     """The paired tests against the dense network, on the weights that are delivered; None without the device.
 
-    One for each deployment of the run, its own first.
+    One for each deployment of the run, its own first. The rebuilds that confirmed candidates of these widths count
+    too.
     """
     known = ledger_of(job).candidates
-    predicted = next((c.predicted_ms for c in known if dict(c.widths) == plan.kept_widths), None)
+    same = [one for one in known if dict(one.widths) == plan.kept_widths]
+    predicted = same[0].predicted_ms if same else None
     tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small)
-    return [_certified(own, small) for own in job.all]
+    return [_certified(own, small, same) for own in job.all]
 
 
-def _certified(job: Job, small: nn.Module) -> Certificate | None:
+def _certified(job: Job, small: nn.Module, same: Sequence[Candidate]) -> Certificate | None:
     if not job.subject.runtime.can_time:
         return None
     file = job.run.path / "candidates" / "delivered" / job.onnx_name
@@ -94,7 +98,9 @@ def _certified(job: Job, small: nn.Module) -> Certificate | None:
 
     def measure() -> dict[str, Any]:
         job.reporter.stage(f"certifying against the dense network{f' with {job.name}' if job.name else ''}")
-        certificate = certificate_of(job, file, lambda: small)
+        confirmations = [confirmation_of(job, one) for one in same]
+        earlier = [Certificate.load(one) for one in confirmations if one.exists()]
+        certificate = certificate_of(job, file, lambda: small, earlier)
         certificate.save(path)
         return {"verdict": certificate.verdict, "ratio": certificate.comparison.ratio}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hwprune.errors import TargetError
 from hwprune.loop.aim import Aim, Aims
-from hwprune.loop.candidates import certificate_of
+from hwprune.loop.candidates import certificate_of, confirmation_of
 from hwprune.loop.goal import amount_of
 from hwprune.loop.job import Job
 from hwprune.loop.unmeasured import correlated_of
@@ -93,7 +93,9 @@ def confirmed(aims: Aims, candidate: Candidate, plan: Plan, *, fits: bool) -> tu
     def test(job: Job) -> float:
         job.reporter.stage(f"{candidate.id}: certifying{f' with {job.name}' if job.name else ''}")
         file = job.run.path / "candidates" / candidate.id / job.onnx_name
-        return certificate_of(job, file, partial(job.subject.small, plan)).comparison.high
+        certificate = certificate_of(job, file, partial(job.subject.small, plan))
+        certificate.save(confirmation_of(job, candidate))
+        return certificate.comparison.high
 
     return tuple(
         float(aim.job.run.once(aim.job.stage(f"{candidate.id} confirmed"), partial(test, aim.job)))

@@ -99,6 +99,25 @@ def test_an_interval_that_may_stop_early_is_wider(dense: Path) -> None:
     assert certificate.comparison.low < plain.low <= plain.high < certificate.comparison.high
 
 
+def test_rebuilds_of_an_earlier_certificate_count_where_it_is_of_the_same_machine(dense: Path, tmp_path: Path) -> None:
+    small = two_convolutions(tmp_path / "small.onnx", (4, 4), size=24)
+    earlier = certify(dense, small, CPU, most_rebuilds=3, blocks=4)
+    elsewhere = replace(earlier, fingerprint={"runtime": "another"})
+
+    pooled = certify(dense, small, CPU, most_rebuilds=3, blocks=4, earlier=[earlier])
+    alone = certify(dense, small, CPU, most_rebuilds=3, blocks=4, earlier=[elsewhere])
+
+    assert len(pooled.dense_blocks_ms) == 6 and len(alone.dense_blocks_ms) == 3
+    assert pooled.dense_blocks_ms[:3] == earlier.dense_blocks_ms
+    assert pooled.pruned_blocks_ms[:3] == earlier.pruned_blocks_ms
+    assert pooled.pruned_samples_ms[: len(earlier.pruned_samples_ms)] == earlier.pruned_samples_ms
+    medians = [
+        np.median(np.log(ours) - np.log(theirs))
+        for ours, theirs in zip(pooled.pruned_blocks_ms, pooled.dense_blocks_ms, strict=True)
+    ]
+    assert pooled.comparison.ratio == pytest.approx(np.exp(np.mean(medians)))
+
+
 def test_fewer_than_three_rebuilds_are_no_certificate(dense: Path) -> None:
     with pytest.raises(EngineError, match="2 rebuilds are too few"):
         certify(dense, dense, CPU, rebuilds=2)
