@@ -267,6 +267,13 @@ METHODS: Mapping[str, Method] = {
 }
 # Of hwprune alone: how often importance is to be refreshed, and whether weights are to train in between.
 VARIANTS: Mapping[str, Method] = {
+    "hwprune, obs": partial(with_hwprune, importance="obs"),
+    "hwprune, obs, exact": partial(with_hwprune, importance="obs", search="exact"),
+    **{f"hwprune, obs, milestones {n}": partial(with_hwprune, importance="obs", milestones=n) for n in (1, 2, 8)},
+    "hwprune, obs, 25 steps between": partial(with_hwprune, importance="obs", milestone_steps=25),
+    "hwprune, fisher": partial(with_hwprune, importance="fisher"),
+    "hwprune, fisher, not compensated": partial(with_hwprune, importance="fisher", compensate=False),
+    "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
     **{f"hwprune, milestones {count}": partial(with_hwprune, milestones=count) for count in (1, 2, 4, 8)},
     **{f"hwprune, {steps} steps between": partial(with_hwprune, milestone_steps=steps) for steps in (10, 25, 50)},
     **{f"hwprune, damped {steps} steps": partial(with_hwprune, damping_steps=steps) for steps in (50, 150)},

@@ -73,7 +73,15 @@ def prune(
     engine_timeout: Annotated[
         float, Text(help="seconds after which a builder is stopped", rich_help_panel=ENGINES)
     ] = 600.0,
-    importance: Annotated[str, Text(help="fisher, taylor, magnitude", rich_help_panel=CHANNELS)] = "fisher",
+    importance: Annotated[str, Text(help="fisher, obs, taylor, magnitude", rich_help_panel=CHANNELS)] = "fisher",
+    compensate: Annotated[
+        bool,
+        Text(
+            "--compensate/--no-compensate",
+            help="let layers take over what removed channels told them",
+            rich_help_panel=CHANNELS,
+        ),
+    ] = True,
     normalisation: Annotated[
         Normalisation | None,
         Text(
@@ -120,7 +128,7 @@ def prune(
     ] = 0,
     tries: Annotated[
         int, Text(help="candidates at the target until one is measured to meet it", rich_help_panel=CHANNELS)
-    ] = 5,
+    ] = 6,
     epochs: Annotated[int, Text(help="of fine-tuning; 0 leaves it out", rich_help_panel=TUNING)] = 20,
     max_steps: Annotated[int | None, Text(help="of fine-tuning at most", rich_help_panel=TUNING)] = None,
     lr: Annotated[float, Text(help="highest learning rate; 1e-3 suits adamw", rich_help_panel=TUNING)] = 0.02,
@@ -151,6 +159,7 @@ def prune(
         threads=threads,
         batch=batch,
         importance=importance,
+        compensate=compensate,
         normalisation=normalisation or ("memory" if way == "group-fisher" else "latency"),
         way=way,
         group_fisher=GroupFisher(fisher_interval, fisher_channels, fisher_lr),

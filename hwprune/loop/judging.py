@@ -14,12 +14,13 @@ from hwprune.graph.coupling import analyze
 from hwprune.importance.criterion import Criterion, Scores, cross_entropy
 from hwprune.importance.fisher import Fisher
 from hwprune.importance.magnitude import Magnitude
+from hwprune.importance.obs import OptimalBrainSurgeon
 from hwprune.importance.taylor import Taylor
 from hwprune.loop.job import Job
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 
-CRITERIA: Mapping[str, Criterion] = {c.name: c for c in (Fisher(), Magnitude(), Taylor())}
+CRITERIA: Mapping[str, Criterion] = {c.name: c for c in (Fisher(), Magnitude(), Taylor(), OptimalBrainSurgeon())}
 
 
 def check_importance(name: str) -> None:

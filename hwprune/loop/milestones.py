@@ -10,6 +10,7 @@ from pathlib import Path
 from hwprune.graph.surgery import embedded
 from hwprune.loop.aim import STEP, Aims
 from hwprune.loop.candidates import ledger_of, tried
+from hwprune.loop.compensated import compensated
 from hwprune.loop.goal import milestones_of
 from hwprune.loop.job import Job
 from hwprune.loop.judging import importance, recovered_statistics
@@ -33,7 +34,8 @@ class Place:
         milestones: taken so far.
         corrections: steps of `STEP` by which each latency is aimed lower, as the last candidate taught.
         candidate: its name; "" at the dense network.
-        weights: file of weights that were trained on the way, of the dense network's shapes; None for its own.
+        weights: file of weights that were compensated or trained on the way, of the dense network's shapes; None for
+            its own.
     """
 
     plan: Plan
@@ -71,7 +73,9 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
     found: str = job.run.once(name, partial(_approach, job, aims, place, last, name))
     candidate = next(one for one in ledger_of(job).candidates if one.id == found)
     taught = _taught(aims, candidate, place)
-    return Place(plan_of(job, found), last, place.milestones + 1, taught, found, place.weights)
+    plan, number = plan_of(job, found), place.milestones + 1
+    weights = compensated(job, place.plan, plan, place.weights, number, name)
+    return Place(plan, last, number, taught, found, weights)
 
 
 def plan_of(job: Job, candidate: str) -> Plan:
@@ -104,21 +108,22 @@ def _milestone(job: Job, aims: Aims, place: Place, ratios: tuple[float, ...], sh
 
     corrections = tuple(job.run.once(name, pruned))
     plan = plan_of(job, name)
-    return Place(plan, ratios, number, corrections, name, _trained(job, plan, place, name))
+    weights = compensated(job, place.plan, plan, place.weights, number, name)
+    return Place(plan, ratios, number, corrections, name, _trained(job, plan, weights, name))
 
 
-def _trained(job: Job, plan: Plan, place: Place, name: str) -> Path | None:
+def _trained(job: Job, plan: Plan, weights: Path | None, name: str) -> Path | None:
     """Train the network at a milestone, where that is asked for; returns the file of its weights."""
     steps = job.settings.milestone_steps
     file = job.run.path / f"trained-{name}.safetensors"
     if not steps:
-        return place.weights
+        return weights
 
     def train() -> bool:
         job.reporter.stage(f"{name}: training")
-        small = recovered_statistics(job, plan, place.weights)
+        small = recovered_statistics(job, plan, weights)
         train_for(job, small, steps)
-        state = embedded(job.source(place.weights), small, plan, job.subject.network)
+        state = embedded(job.source(weights), small, plan, job.subject.network)
         write_safetensors(file, state, {"format": "pt"})
         return True
 

@@ -87,7 +87,8 @@ class Settings:
         precision: of the runtime; None takes its default.
         threads: of a runtime on the CPU.
         batch: images at once in deployment.
-        importance: what removing a channel hurts: "fisher", "taylor", "magnitude".
+        importance: what removing a channel hurts: "fisher", "obs", "taylor", "magnitude".
+        compensate: whether the layers that read removed channels take over what those told, by least squares.
         normalisation: what importance is divided by.
         search: "greedy", or "exact": with a proof of how near to the best the widths are.
         method: how the latency table is measured: "isolated" (layer by layer), "in-context" (inside engines of whole
@@ -124,6 +125,7 @@ class Settings:
     threads: int = 1
     batch: int = 1
     importance: str = "fisher"
+    compensate: bool = True
     normalisation: Normalisation = "latency"
     search: Search = "greedy"
     method: Method | Literal[""] = ""

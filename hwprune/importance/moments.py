@@ -1,0 +1,208 @@
+"""What the layers that read coupled channels see: means and covariances of their inputs, over positions and samples.
+
+From them follows how well some channels can be told from others, which is what removing them costs once the layers that
+read them have taken over what is left: `hwprune.importance.obs` and `hwprune.importance.compensation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from hwprune.graph.network import Network
+
+RIDGE = 1e-3  # of the mean variance, added to each: keeps channels that are all but copies apart
+MOST_ENTRIES = 8192  # of one covariance; wider inputs are judged channel by channel
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Input channels of a layer that are summed together: all of them, or those of one group of a grouped convolution.
+
+    Attributes:
+        module: the layer's path.
+        layer: the layer.
+        part: which of the convolution's groups.
+        start: first input channel of that part.
+        index: (entries, count) the part's input channels by entry, counted from ``start``; count is 49 behind a flatten
+            of 7 x 7, where a channel of the feature map is an entry.
+        numbers: (entries,) coupled channels, -1 where a channel is pinned.
+    """
+
+    module: str
+    layer: nn.Module
+    part: int
+    start: int
+    index: Tensor
+    numbers: NDArray[np.int64]
+
+    @property
+    def whole(self) -> bool:
+        """Whether covariances are kept; else variances alone."""
+        return len(self.index) <= MOST_ENTRIES
+
+    def read(self, x: Tensor) -> Tensor:
+        """What the layer is given, by entry: (..., count, entries)."""
+        return self._last(x)[..., self.index + self.start].transpose(-1, -2)
+
+    def replaced(self, x: Tensor, gone: NDArray[np.bool_], values: Tensor) -> Tensor:
+        """A copy of what the layer is given, with ``values`` (..., count, gone) for the entries that are gone."""
+        changed = self._last(x).clone()
+        changed[..., self.index[torch.from_numpy(gone)] + self.start] = values.transpose(-1, -2)
+        return changed if isinstance(self.layer, nn.Linear) else changed.movedim(-1, 1)
+
+    def weights(self) -> Tensor:
+        """A copy of the layer's weights by entry: (entries, count, outputs of this part, *kernel)."""
+        return self._by_input()[self.index]
+
+    def put_weights(self, values: Tensor) -> None:
+        """The inverse of `weights`, in place."""
+        self._by_input()[self.index] = values
+
+    def of_outputs(self, values: Tensor) -> Tensor:
+        """Of one value per output channel of the layer those of this part."""
+        return values.view(_parts(self.layer), -1)[self.part]
+
+    def _last(self, x: Tensor) -> Tensor:
+        """With the channels as last dimension: of a convolution's input they are dimension 1."""
+        return x if isinstance(self.layer, nn.Linear) else x.movedim(1, -1)
+
+    def _by_input(self) -> Tensor:
+        """A view of the weights of this part: (inputs, outputs, *kernel)."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        own = weight.detach().tensor_split(_parts(self.layer))[self.part]
+        return own if isinstance(self.layer, _ConvTransposeNd) else own.transpose(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean (entries,) and covariance of a block's inputs: (entries, entries), or variances where it is not whole."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    @property
+    def inverse(self) -> NDArray[np.float64]:
+        """The inverse of the covariance with its ridge, (entries, entries) or (entries,)."""
+        ridged = _ridged(self.covariance)
+        return np.asarray((1 / ridged if ridged.dim() == 1 else torch.linalg.inv(ridged)).cpu())
+
+    def takeover(
+        self, stays: NDArray[np.bool_], gone: NDArray[np.bool_], *, shifted: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """How entries that are gone follow from those that stay: A (stay, gone), b (gone,), x_gone = x_stay A + b.
+
+        The least squares fit, by ridge regression; b is 0 unless ``shifted``. Where variances alone are kept, or
+        nothing stays, A is 0.
+        """
+        kept, lost = (torch.from_numpy(np.flatnonzero(one)).to(self.mean.device) for one in (stays, gone))
+        if self.covariance.dim() == 1 or not len(kept):
+            slopes = self.mean.new_zeros(len(kept), len(lost))
+        else:
+            square = self.covariance if shifted else self.covariance + torch.outer(self.mean, self.mean)
+            slopes = torch.linalg.solve(_ridged(square)[kept][:, kept], square[kept][:, lost])
+        shift = self.mean[lost] - self.mean[kept] @ slopes
+        return slopes, shift if shifted else torch.zeros_like(shift)
+
+
+def _ridged(square: Tensor) -> Tensor:
+    diagonal = square if square.dim() == 1 else square.diagonal()
+    ridge = RIDGE * diagonal.mean() + torch.finfo(torch.float32).tiny
+    return square + ridge if square.dim() == 1 else square + ridge * torch.eye(len(square)).to(square)
+
+
+def blocks_of(model: nn.Module, network: Network) -> tuple[Block, ...]:
+    """Every block of the network's consumers that reads channels that may go."""
+    found = []
+    for consumer in network.consumers:
+        layer = model.get_submodule(consumer.module)
+        for part, numbers in enumerate(np.split(consumer.channel_of, _parts(layer))):
+            if (numbers >= 0).any():
+                index, entries = _entries(numbers)
+                start = part * len(numbers)
+                found.append(Block(consumer.module, layer, part, start, torch.from_numpy(index), entries))
+    return tuple(found)
+
+
+def _entries(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Input channels of each entry, and its coupled channel.
+
+    Channels behind a flatten are several positions of one channel of the feature map: an entry then has them all.
+    """
+    unique, counts = np.unique(numbers, return_counts=True)
+    if unique[0] < 0 or counts.min() != counts.max():
+        return np.arange(len(numbers))[:, None], numbers
+    return np.argsort(numbers, kind="stable").reshape(len(unique), -1), unique
+
+
+def _parts(layer: nn.Module) -> int:
+    return layer.groups if isinstance(layer, _ConvNd) else 1
+
+
+@contextmanager
+def before(blocks: Sequence[Block], told: Callable[[Block, Tensor], Tensor | None]) -> Iterator[None]:
+    """Call ``told`` with every block and its layer's input before that runs; an answer takes the input's place."""
+    by_layer: dict[nn.Module, list[Block]] = {}
+    for block in blocks:
+        by_layer.setdefault(block.layer, []).append(block)
+
+    def pre_hook(own: Sequence[Block]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            x = inputs[0]
+            for block in own:
+                answer = told(block, x)
+                x = x if answer is None else answer
+            return (x, *inputs[1:])
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(pre_hook(own)) for layer, own in by_layer.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Gathering:
+    """Sums over what blocks read, in as many passes as run inside of `watching`."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
+        self._rows: dict[Block, int] = {}
+        self._sums: dict[Block, Tensor] = {}
+        self._products: dict[Block, Tensor] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Gather meanwhile."""
+        with before(self.blocks, self._gather):
+            yield
+
+    def _gather(self, block: Block, x: Tensor) -> None:
+        rows = block.read(x.detach()).reshape(-1, len(block.index)).float()
+        sums, products = rows.sum(0, dtype=torch.float64), rows.T @ rows if block.whole else rows.square().sum(0)
+        if block in self._rows:
+            self._rows[block] += len(rows)
+            self._sums[block] += sums
+            self._products[block] += products.double()
+        else:
+            self._rows[block], self._sums[block], self._products[block] = len(rows), sums, products.double()
+
+    def moments(self) -> dict[Block, Moments]:
+        """Of every block that ran."""
+        found = {}
+        for block, rows in self._rows.items():
+            mean, products = self._sums[block] / rows, self._products[block] / rows
+            squares = torch.outer(mean, mean) if block.whole else mean.square()
+            found[block] = Moments(mean, products - squares)
+        return found

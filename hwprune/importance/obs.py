@@ -1,0 +1,324 @@
+"""Optimal Brain Surgeon on coupled channels: what is lost once the layers that read a channel have taken it over.
+
+A layer reads x and gives W x. Without some channels, and with the weights that then come nearest (see
+`hwprune.importance.compensation`), its outputs are off by an error of the square
+
+    sum over outputs o of  g_o * tr(W_ro (C_rr - C_rs C_ss^-1 C_sr) W_ro^T)
+
+with C the covariance of x, r what goes, s what stays, and g_o how the network's outputs follow the layer's output o:
+the mean square gradient of a random projection of them (Gauss-Newton), which needs no labels and does not vanish on
+data that the network has learnt by heart. Channels of a group go one after another, always the one that costs least in
+all layers that read it together: w_i^2 / [C^-1]_ii, and W and C^-1 as Optimal Brain Surgeon updates them (Hassibi and
+Stork 1992; structured by Kurtic et al. 2023, "ZipLM", arXiv:2302.04089; C and g are K-FAC's factors, Martens and
+Grosse 2015).
+
+That sum takes errors at different positions for independent, which is wrong by orders of magnitude ahead of a global
+pool. So the scale is measured: each group is reduced to some widths, the others being whole, and what the network's own
+outputs change is what these widths cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from hwprune.errors import ModelError, listed
+from hwprune.graph.network import ChannelGroup, Network
+from hwprune.importance.compensation import has_batch_norm
+from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
+from hwprune.importance.moments import Block, Gathering, Moments, before, blocks_of
+from hwprune.importance.passes import passes
+from hwprune.modes import device_of, evaluating
+
+STEPS = 128  # in which a group's channels go; wider groups lose several at once
+MEASURED_AT = (0.75, 0.5, 0.25, 0.1)  # shares of a group's width at which its cost is measured
+IMAGES = 128  # that it is measured with
+
+Floats = NDArray[np.float64]
+Batch = tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class OptimalBrainSurgeon:
+    """Mean square change of the network's outputs, with the layers that read a channel having taken it over.
+
+    The score of a channel is what its removal adds after the channels of its group that are less important have gone,
+    so the sum over those is the cost of the group's width. Unit: the outputs' own (logits), squared, per sample.
+    """
+
+    name: str = "obs"
+
+    def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
+        """See `Criterion.scores`; the loss is not used, nor the targets but for detectors.
+
+        Memory: that of a training step, and a covariance (inputs, inputs) in float64 for every layer.
+        """
+        check_readers(network)
+        batches = list(batches)
+        moments, gains = _watched(model, network, blocks_of(model, network), batches)
+        inverses = {block: found.inverse for block, found in moments.items()}
+        scores: Scores = {}
+        with evaluating(model), torch.no_grad():
+            measuring = _Measuring.of(model, network, moments, batches)
+            for group in network.free:
+                order, costs = eliminated(_readers(group, inverses, gains), group.width)
+                totals = np.concatenate([[0.0], np.cumsum(costs)])
+                scores[group.name] = np.empty(group.width)
+                scores[group.name][order] = convex(through(totals, measuring.points(group, order)))
+        check_finite(scores, self.name)
+        return scores
+
+
+def check_readers(network: Network) -> None:
+    """Raises `ModelError` where channels are read by calls whose inputs nobody can watch."""
+    if network.unwatched:
+        raise ModelError(
+            "importance cannot be seen by every layer that reads these channels",
+            where=listed(network.unwatched, most=3),
+            effect="channels that only those layers read would look unimportant",
+            fix="make them nn.Linear or convolution modules, exclude their module, or take --importance magnitude",
+        )
+
+
+@dataclass(eq=False)
+class Reader:
+    """A layer that reads a group's channels, while they go.
+
+    Attributes:
+        channels: (entries,) which of the group's coupled channels each of its inputs is.
+        weights: (entries, outputs and kernel positions), each output times the square root of its gain.
+        inverse: (entries, entries) of the inverse covariance of all of the layer's inputs.
+    """
+
+    channels: NDArray[np.int64]
+    weights: Floats
+    inverse: Floats
+
+    def costs(self, width: int) -> Floats:
+        """Of each coupled channel, were it the next to go. (width,)"""
+        each = np.square(self.weights).sum(1) / np.diag(self.inverse)
+        return np.bincount(self.channels, each, minlength=width).astype(np.float64)
+
+    def remove(self, gone: NDArray[np.int64]) -> None:
+        """Let the others take over what these coupled channels told."""
+        rows = np.flatnonzero(np.isin(self.channels, gone))
+        if not len(rows):
+            return
+        factors = np.linalg.solve(self.inverse[np.ix_(rows, rows)], self.inverse[rows]).T
+        self.weights -= factors @ self.weights[rows]
+        self.inverse -= factors @ self.inverse[rows]
+        self.weights[rows] = 0.0
+        self.inverse[rows], self.inverse[:, rows] = 0.0, 0.0
+        self.inverse[rows, rows] = 1.0
+
+
+def eliminated(readers: Sequence[Reader], width: int) -> tuple[NDArray[np.int64], Floats]:
+    """Coupled channels in the order in which they go, the cheapest first, and what each adds. Changes the readers."""
+    order: list[int] = []
+    costs: list[float] = []
+    alive = np.ones(width, dtype=bool)
+    at_once = math.ceil(width / STEPS)
+    while alive.any():
+        now = sum((reader.costs(width) for reader in readers), np.zeros(width))
+        left = np.flatnonzero(alive)
+        gone = left[np.argsort(now[left], kind="stable")[:at_once]]
+        order += gone.tolist()
+        costs += now[gone].tolist()
+        alive[gone] = False
+        for reader in readers:
+            reader.remove(gone)
+    return np.array(order), np.array(costs)
+
+
+def _watched(
+    model: nn.Module, network: Network, blocks: Sequence[Block], batches: Batches
+) -> tuple[Mapping[Block, Moments], Mapping[str, Tensor]]:
+    """Moments of every block that ran, and by layer the mean square gradient of each output."""
+    gathering, gains = Gathering(blocks), _Gains({block.module: block.layer for block in blocks})
+    with evaluating(model), gathering.watching(), gains.watching():
+        for samples, run in passes(model, network, batches, _Projection(device_of(model))):
+            torch.autograd.backward(run())
+            gains.samples += samples
+    return gathering.moments(), gains.means()
+
+
+class _Projection:
+    """A random projection of the network's outputs, in the place of a loss.
+
+    Its gradient's square is, on average over projections, that of all outputs together.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.generator = torch.Generator(device).manual_seed(0)
+
+    def __call__(self, outputs: Any, targets: object) -> Tensor:
+        found = [
+            (value * torch.randn(value.shape, generator=self.generator, device=value.device).to(value)).sum()
+            for value in floats_of(outputs)
+        ]
+        return torch.stack(found).sum()
+
+
+def floats_of(outputs: Any) -> list[Tensor]:
+    """All tensors of floats among a network's outputs."""
+    return [value for value in tree_leaves(outputs) if isinstance(value, Tensor) and value.is_floating_point()]
+
+
+class _Gains:
+    """Sums of squared gradients of layers' outputs."""
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        self.layers, self.samples = layers, 0
+        self._sums: dict[str, Tensor] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Listen meanwhile."""
+        handles = [layer.register_forward_hook(self._hook(name)) for name, layer in self.layers.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def listen(gradient: Tensor, last: bool) -> None:
+            over = tuple(range(gradient.dim() - 1)) if last else (0, *range(2, gradient.dim()))
+            found = gradient.float().square().sum(over, dtype=torch.float64)
+            self._sums[name] = self._sums[name] + found if name in self._sums else found
+
+        def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(partial(listen, last=isinstance(layer, nn.Linear)))  # type: ignore[no-untyped-call]
+
+        return hook
+
+    def means(self) -> dict[str, Tensor]:
+        """Per sample."""
+        return {name: found / self.samples for name, found in self._sums.items()}
+
+
+def _readers(group: ChannelGroup, inverses: Mapping[Block, Floats], gains: Mapping[str, Tensor]) -> list[Reader]:
+    place = {int(number): channel for channel, number in enumerate(group.numbers)}
+    found = []
+    for block, inverse in inverses.items():
+        channels = np.array([place.get(int(number), -1) for number in block.numbers])
+        rows = np.flatnonzero(channels >= 0)
+        if not len(rows) or block.module not in gains:
+            continue
+        weights = block.weights()[torch.from_numpy(rows)].double()
+        gain = block.of_outputs(gains[block.module]).sqrt()
+        weights = weights * gain.to(weights).view(-1, *(1,) * (weights.dim() - 3))
+        own = np.diag(inverse[rows]) if inverse.ndim == 1 else inverse[np.ix_(rows, rows)]
+        found.append(Reader(channels[rows], weights.flatten(1).cpu().numpy(), own.copy()))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Measuring:
+    """Runs the network with some channels told from others.
+
+    Attributes:
+        model, network: as for `Criterion.scores`.
+        moments: of every block.
+        batches: what is run.
+        dense: the network's outputs as it is.
+    """
+
+    model: nn.Module
+    network: Network
+    moments: Mapping[Block, Moments]
+    batches: Batches
+    dense: Sequence[Tensor]
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, network: Network, moments: Mapping[Block, Moments], batches: Sequence[Batch]
+    ) -> _Measuring:
+        few = [_cut_short(batches[0])]
+        return cls(model, network, moments, few, outputs_of(model, network, few))
+
+    def points(self, group: ChannelGroup, order: NDArray[np.int64]) -> list[tuple[int, float]]:
+        """How many channels of the group went, in that order, and what that was measured to cost."""
+        removed = sorted({group.width - math.ceil(share * group.width) for share in MEASURED_AT} - {0})
+        return [(count, self.cost(group.numbers[order[:count]])) for count in removed]
+
+    def cost(self, gone: NDArray[np.int64]) -> float:
+        """Mean square change of the outputs, per sample, without these coupled channels."""
+        normed = has_batch_norm(self.model)
+        told = {}
+        for block, moments in self.moments.items():
+            lost = np.isin(block.numbers, gone)
+            if lost.any():
+                shifted = normed or getattr(block.layer, "bias", None) is not None
+                told[block] = (lost, *moments.takeover(~lost, lost, shifted=shifted))
+
+        def replaced(block: Block, x: Tensor) -> Tensor:
+            lost, slopes, shift = told[block]
+            kept = block.read(x)[..., torch.from_numpy(~lost)]
+            return block.replaced(x, lost, kept @ slopes.to(x) + shift.to(x))
+
+        with before(list(told), replaced):
+            found = outputs_of(self.model, self.network, self.batches)
+        changes = [float((new - old).double().square().sum()) for new, old in zip(found, self.dense, strict=True)]
+        return sum(changes) / sum(len(inputs) for inputs, _ in self.batches)
+
+
+def outputs_of(model: nn.Module, network: Network, batches: Batches) -> list[Tensor]:
+    """All tensors of floats that the network gives, of one pass after the other."""
+    found: list[Tensor] = []
+
+    def kept(outputs: Any, targets: object) -> Tensor:
+        found.extend(value.detach() for value in floats_of(outputs))
+        return torch.zeros(())
+
+    for _, run in passes(model, network, batches, kept):
+        run()
+    return found
+
+
+def _cut_short(batch: Batch) -> Batch:
+    inputs, targets = batch
+    return (inputs[:IMAGES], targets[:IMAGES]) if isinstance(inputs, Tensor) else (inputs[:4], targets[:4])
+
+
+def through(totals: Floats, points: Sequence[tuple[int, float]]) -> Floats:
+    """The curve of this shape, ``totals`` (width + 1,) by how many went, that meets the points.
+
+    Between two points, and from the last one to the end, it is scaled and shifted; what costs less than fewer channels
+    did costs as much.
+    """
+    curve = np.zeros_like(totals)
+    known = [(0, 0.0)]
+    for count, cost in points:
+        known.append((count, max(cost, known[-1][1])))
+    for (first, low), (last, high) in pairwise(known):
+        rise = totals[first : last + 1] - totals[first]
+        steps = rise / rise[-1] if rise[-1] > 0 else np.linspace(0.0, 1.0, len(rise))
+        curve[first : last + 1] = low + (high - low) * steps
+    last, high = known[-1]
+    grown = high / totals[last] if totals[last] > 0 else 0.0
+    curve[last:] = high + grown * (totals[last:] - totals[last])
+    return curve
+
+
+def convex(curve: Floats) -> Floats:
+    """What every channel adds, never less than the one before: the nearest such steps of the same total. (width,)
+
+    They rise a little where they would be equal, so that their order is that in which the channels went.
+    """
+    steps: Floats = np.asarray(isotonic_regression(np.diff(curve)).x)
+    tie = 1e-9 * max(float(steps.max(initial=0.0)), 1e-30)
+    return steps + tie * np.arange(len(steps))

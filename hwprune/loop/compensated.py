@@ -1,0 +1,41 @@
+"""Weights of a network that has lost channels and whose layers have taken over what those told."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+
+from hwprune.graph.masks import masking
+from hwprune.graph.surgery import kept_channels
+from hwprune.importance.compensation import compensate
+from hwprune.loop.job import Job
+from hwprune.plan import Plan
+from hwprune.recovery.batchnorm import reestimate
+from hwprune.recovery.checkpoint import write_safetensors
+
+
+def compensated(job: Job, before: Plan, plan: Plan, weights: Path | None, milestone: int, name: str) -> Path | None:
+    """The file of the weights with which the network loses what ``plan`` takes from ``before``.
+
+    They have the dense network's shapes. Where channels fade instead of being cut (`Settings.damping_steps`) nothing is
+    taken over, or it would be there twice; then, and where it is not asked for, ``weights`` are returned.
+    """
+    if not job.settings.compensate or job.settings.damping_steps:
+        return weights
+    file, network = job.run.path / f"compensated-{name}.safetensors", job.subject.network
+
+    def take_over() -> int:
+        job.reporter.stage(f"{name}: compensation")
+        model = copy.deepcopy(job.source(weights)).to(job.subject.trainer)
+        present, stays = kept_channels(network, before), kept_channels(network, plan)
+        if before.removed:
+            with masking(model, network, torch.from_numpy(present).to(job.subject.trainer)):
+                reestimate(model, job.data.calibration)
+        layers = compensate(model, network, job.importance_batches(milestone), present=present, stays=stays)
+        write_safetensors(file, model.state_dict(), {"format": "pt"})
+        return layers
+
+    job.run.once(f"{name} compensated", take_over)
+    return file
