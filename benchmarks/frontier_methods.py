@@ -190,8 +190,8 @@ def halp(bench: Bench, target: float, *, milestones: int = 4) -> Found:
     fixed = predictor.predict_ms(full) - sum(op.at(full) for op in ops)
     model, plan, steps = bench.case.model, hwprune.Plan.keeping(subject.network, {}), 0
 
-    def outputs_only(op: Op, own: str, widths: Mapping[str, int]) -> float:
-        return op.at({**full, own: widths[own]})
+    def outputs_only(op: Op, own: str, before: Mapping[str, int], widths: Mapping[str, int]) -> float:
+        return op.at({**before, own: widths[own]})
 
     def narrowed(knob: float) -> hwprune.Plan:
         limit = (1 - knob) * predictor.predict_ms(full)
@@ -201,7 +201,10 @@ def halp(bench: Bench, target: float, *, milestones: int = 4) -> Found:
             widths = [choice for choice in subject.choices[name] if choice < width] + [width]
             groups.append(Group(name, tuple(widths), tuple(float(lost[width - choice]) for choice in widths)))
         produced = tuple(
-            Op((own,), partial(outputs_only, op, own)) for op in ops for own in op.sides[1].groups[:1] if op.sides
+            Op((own,), partial(outputs_only, op, own, plan.kept_widths))
+            for op in ops
+            for own in op.sides[1].groups[:1]
+            if op.sides
         )
         solution = exact(Problem(tuple(groups), (Budget("latency", produced, limit, fixed),)))
         kept = {
