@@ -1,10 +1,11 @@
 """The methods that `frontier.py` compares, each from a dense network and a share of its latency to a smaller network.
 
-Those of hwprune run through `hwprune.prune`. The others have a knob, and the network that counts is the least pruned
-one that is certified within the target. Torch-Pruning is used from its own package, in one step, as its documentation
-does, with its option `round_to` set to the multiple that all use. "HALP-style" is Shen et al. 2022 (arXiv:2110.10811)
-as far as its paper tells: the first-order Taylor term of batch norm as importance, a latency table read along each
-layer's outputs alone, a knapsack, and steps down to the target; groups of coupled channels count as one layer.
+Those of hwprune, and importances of other papers with its coupling, tables and search, run through `hwprune.prune`. The
+others have a knob, and the network that counts is the least pruned one that is certified within the target.
+Torch-Pruning is used from its own package, in one step, as its documentation does, with its option `round_to` set to
+the multiple that all use. "HALP-style" is Shen et al. 2022 (arXiv:2110.10811) as far as its paper tells: the
+first-order Taylor term of batch norm as importance, a latency table read along each layer's outputs alone at the input
+widths of the step before, a knapsack, and steps down to the target; groups of coupled channels count as one layer.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def with_hwprune(bench: Bench, target: float, **options: Any) -> Found:
     )
     estimates = len(list(found.directory.glob("importance-*.safetensors")))
     trained = len(list(found.directory.glob("trained-milestone-*.safetensors"))) * settings.milestone_steps
-    estimated = BATCHES * estimates * (settings.importance != "magnitude")
+    estimated = BATCHES * estimates * (settings.criterion != "magnitude")
     return Found(found.model, steps_of(found.directory) or estimated + trained + settings.damping_steps)
 
 
@@ -249,14 +250,18 @@ def _term(norm: nn.BatchNorm2d) -> Tensor:
     return found.abs()
 
 
+plain = partial(with_hwprune, compensate=False)  # weights cut and no more, as in the papers of these criteria
 METHODS: Mapping[str, Method] = {
     "hwprune": with_hwprune,
     "hwprune, exact": partial(with_hwprune, search="exact"),
-    "Fisher / memory": partial(with_hwprune, normalisation="memory"),
-    "Fisher / MACs": partial(with_hwprune, normalisation="flops"),
-    "Fisher / nothing": partial(with_hwprune, normalisation="none"),
-    "Taylor / latency": partial(with_hwprune, importance="taylor"),
-    "magnitude / latency": partial(with_hwprune, importance="magnitude"),
+    "hwprune, Fisher": partial(with_hwprune, importance="fisher"),
+    "hwprune, Fisher, exact": partial(with_hwprune, importance="fisher", search="exact"),
+    "Fisher / latency": partial(plain, importance="fisher"),
+    "Fisher / memory": partial(plain, importance="fisher", normalisation="memory"),
+    "Fisher / MACs": partial(plain, importance="fisher", normalisation="flops"),
+    "Fisher / nothing": partial(plain, importance="fisher", normalisation="none"),
+    "Taylor / latency": partial(plain, importance="taylor"),
+    "magnitude / latency": partial(plain, importance="magnitude"),
     "Group Fisher's recipe": partial(paper, steps=200),
     "HALP-style": halp,
     "uniform widths": uniform,
@@ -268,16 +273,17 @@ METHODS: Mapping[str, Method] = {
         for isomorphic in (False, True)
     },
 }
-# Of hwprune alone: how often importance is to be refreshed, and whether weights are to train in between.
+# How often importance is to be refreshed, whether weights are to train in between, and what compensation brings.
 VARIANTS: Mapping[str, Method] = {
-    "hwprune, obs": partial(with_hwprune, importance="obs"),
-    "hwprune, obs, exact": partial(with_hwprune, importance="obs", search="exact"),
-    **{f"hwprune, obs, milestones {n}": partial(with_hwprune, importance="obs", milestones=n) for n in (1, 2, 8)},
-    "hwprune, obs, 25 steps between": partial(with_hwprune, importance="obs", milestone_steps=25),
-    "hwprune, fisher": partial(with_hwprune, importance="fisher"),
-    "hwprune, fisher, not compensated": partial(with_hwprune, importance="fisher", compensate=False),
-    "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
     **{f"hwprune, milestones {count}": partial(with_hwprune, milestones=count) for count in (1, 2, 4, 8)},
     **{f"hwprune, {steps} steps between": partial(with_hwprune, milestone_steps=steps) for steps in (10, 25, 50)},
     **{f"hwprune, damped {steps} steps": partial(with_hwprune, damping_steps=steps) for steps in (50, 150)},
+    "hwprune, cut only": plain,
+    "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
+    **{
+        f"Fisher / latency, milestones {count}": partial(plain, importance="fisher", milestones=count)
+        for count in (1, 2, 8)
+    },
+    "Fisher / latency, 25 steps between": partial(plain, importance="fisher", milestone_steps=25),
+    "Fisher / latency, damped 150 steps": partial(plain, importance="fisher", damping_steps=150),
 }

@@ -231,6 +231,38 @@ def test_weights_that_are_not_finite_are_refused_before_there_is_a_run(tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("importance", ["obs", "fisher", "magnitude", "taylor"])
+def test_layers_take_over_what_removed_channels_told_them(importance: str, tmp_path: Path) -> None:
+    settings = replace(QUICK, multiple=4, milestones=2, importance=importance, recipe=Recipe(epochs=0))
+    found = prune(tmp_path, "macs:50%", settings)
+    model = tiny.network()
+    network = hwprune.analyze(model, (torch.zeros(1, *tiny.network.input_shape),), model_reference=tiny.REFERENCE)
+    plain = dict(hwprune.cut(model, found.plan, network).named_parameters())
+    own = dict(found.model.named_parameters())
+    readers = {f"{consumer.module}.weight" for consumer in network.consumers}
+    cut_readers = {name for name in readers if own[name].shape[1] < model.state_dict()[name].shape[1]}
+
+    assert sorted(path.name for path in found.directory.glob("compensated-*")) == [
+        "compensated-milestone-1.safetensors",
+        "compensated-target.safetensors",
+    ]
+    assert cut_readers and not any(torch.equal(own[name], plain[name]) for name in cut_readers)
+    assert all(torch.equal(own[name], plain[name]) for name in own if name not in readers and "bias" not in name)
+    inputs = torch.randn(2, *tiny.network.input_shape)
+    assert torch.equal(hwprune.load(found.directory)(inputs), found.model(inputs))
+
+
+def test_weights_are_only_cut_where_that_is_asked_for(tmp_path: Path) -> None:
+    settings = replace(QUICK, multiple=4, compensate=False, recipe=Recipe(epochs=0))
+    found = prune(tmp_path, "macs:60%", settings)
+    model = tiny.network()
+    network = hwprune.analyze(model, (torch.zeros(1, *tiny.network.input_shape),), model_reference=tiny.REFERENCE)
+    plain = dict(hwprune.cut(model, found.plan, network).named_parameters())
+
+    assert not list(found.directory.glob("compensated-*"))
+    assert all(torch.equal(value, plain[name]) for name, value in found.model.named_parameters())
+
+
 def test_weights_train_at_the_milestones_where_that_is_asked_for(tmp_path: Path) -> None:
     settings = replace(QUICK, multiple=4, milestones=3, milestone_steps=2)
     found = prune(tmp_path, "macs:40%", settings)

@@ -73,7 +73,9 @@ def prune(
     engine_timeout: Annotated[
         float, Text(help="seconds after which a builder is stopped", rich_help_panel=ENGINES)
     ] = 600.0,
-    importance: Annotated[str, Text(help="fisher, obs, taylor, magnitude", rich_help_panel=CHANNELS)] = "fisher",
+    importance: Annotated[
+        str, Text(help="obs, fisher, taylor or magnitude; default: obs", rich_help_panel=CHANNELS)
+    ] = "",
     compensate: Annotated[
         bool,
         Text(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hwprune.errors import NumericsError
+from hwprune.errors import ModelError, NumericsError, listed
 from hwprune.graph.network import Network
 
 Scores = dict[str, NDArray[np.float64]]
@@ -55,6 +55,17 @@ def by_group(network: Network, values: NDArray[np.float64], name: str) -> Scores
     scores = {group.name: values[group.numbers].astype(np.float64) for group in network.free}
     check_finite(scores, name)
     return scores
+
+
+def check_readers(network: Network, title: str) -> None:
+    """Raises ModelError where channels are read by calls whose inputs cannot be watched."""
+    if network.unwatched:
+        raise ModelError(
+            f"{title} cannot see every layer that reads these channels",
+            where=listed(network.unwatched, most=3),
+            effect="channels that only those layers read would look unimportant",
+            fix="make them nn.Linear or convolution modules, exclude their module, or use another importance",
+        )
 
 
 def check_finite(scores: Mapping[str, NDArray[np.float64]], name: str) -> None:

@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import ModelError, listed
+from hwprune.errors import ModelError
 from hwprune.graph.masks import PreHook, Reader, before_consumers
 from hwprune.graph.network import Consumer, Network
-from hwprune.importance.criterion import Batches, Loss, Scores, by_group
-from hwprune.importance.passes import passes
+from hwprune.importance.criterion import Batches, Loss, Scores, by_group, check_readers
+from hwprune.importance.passes import only_inputs_need_gradients, passes
 from hwprune.modes import device_of, evaluating
 
 PLAIN = (torch.float32, torch.float64)  # sums in these need no wider one
@@ -103,19 +103,6 @@ def _summed(values: Tensor, gradient: Tensor, *, last: bool) -> Tensor:
 
 
 @contextmanager
-def _only_inputs_need_gradients(model: nn.Module) -> Iterator[None]:
-    """Weights frozen: a third of the backward pass is saved. Every flag is restored."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for parameter, _ in flags:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
-@contextmanager
 def watching(model: nn.Module, network: Network, gradients: Gradients) -> Iterator[None]:
     """Every consumer tells ``gradients`` what reaches it."""
     with before_consumers(model, network, gradients.watch):
@@ -138,17 +125,11 @@ class Fisher:
         Memory: that of a training step. Activations are not copied, only held until their gradient comes, and what is
         added is one product of a layer's size at a time and one (samples, coupled channels) table.
         """
-        if network.unwatched:
-            raise ModelError(
-                "Fisher information cannot see every layer that reads these channels",
-                where=listed(network.unwatched, most=3),
-                effect="channels that only those layers read would look unimportant",
-                fix="make them nn.Linear or convolution modules, exclude their module, or use another importance",
-            )
+        check_readers(network, "Fisher information")
         device = device_of(model)
         gradients = Gradients(sum(group.width for group in network.groups), device)
         total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0
-        with evaluating(model), _only_inputs_need_gradients(model), watching(model, network, gradients):
+        with evaluating(model), only_inputs_need_gradients(model), watching(model, network, gradients):
             for samples, run in passes(model, network, batches, loss):
                 gradients.start(samples)
                 torch.autograd.backward(run())

@@ -102,14 +102,16 @@ class Moments:
         """How entries that are gone follow from those that stay: A (stay, gone), b (gone,), x_gone = x_stay A + b.
 
         The least squares fit, by ridge regression; b is 0 unless ``shifted``. Where variances alone are kept, or
-        nothing stays, A is 0.
+        nothing stays, A is 0. Entries that neither stay nor go were gone before.
         """
         kept, lost = (torch.from_numpy(np.flatnonzero(one)).to(self.mean.device) for one in (stays, gone))
         if self.covariance.dim() == 1 or not len(kept):
             slopes = self.mean.new_zeros(len(kept), len(lost))
         else:
             square = self.covariance if shifted else self.covariance + torch.outer(self.mean, self.mean)
-            slopes = torch.linalg.solve(_ridged(square)[kept][:, kept], square[kept][:, lost])
+            there = torch.cat([kept, lost])
+            ridged, first = _ridged(square[there][:, there]), len(kept)
+            slopes = torch.linalg.solve(ridged[:first, :first], ridged[:first, first:])
         shift = self.mean[lost] - self.mean[kept] @ slopes
         return slopes, shift if shifted else torch.zeros_like(shift)
 

@@ -34,12 +34,11 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from hwprune.errors import ModelError, listed
 from hwprune.graph.network import ChannelGroup, Network
 from hwprune.importance.compensation import has_batch_norm
-from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
+from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, check_readers
 from hwprune.importance.moments import Block, Gathering, Moments, before, blocks_of
-from hwprune.importance.passes import passes
+from hwprune.importance.passes import only_inputs_need_gradients, passes
 from hwprune.modes import device_of, evaluating
 
 STEPS = 128  # in which a group's channels go; wider groups lose several at once
@@ -65,12 +64,12 @@ class OptimalBrainSurgeon:
 
         Memory: that of a training step, and a covariance (inputs, inputs) in float64 for every layer.
         """
-        check_readers(network)
+        check_readers(network, "Optimal Brain Surgeon")
         batches = list(batches)
         moments, gains = _watched(model, network, blocks_of(model, network), batches)
         inverses = {block: found.inverse for block, found in moments.items()}
         scores: Scores = {}
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), only_inputs_need_gradients(model):
             measuring = _Measuring.of(model, network, moments, batches)
             for group in network.free:
                 order, costs = eliminated(_readers(group, inverses, gains), group.width)
@@ -79,17 +78,6 @@ class OptimalBrainSurgeon:
                 scores[group.name][order] = convex(through(totals, measuring.points(group, order)))
         check_finite(scores, self.name)
         return scores
-
-
-def check_readers(network: Network) -> None:
-    """Raises `ModelError` where channels are read by calls whose inputs nobody can watch."""
-    if network.unwatched:
-        raise ModelError(
-            "importance cannot be seen by every layer that reads these channels",
-            where=listed(network.unwatched, most=3),
-            effect="channels that only those layers read would look unimportant",
-            fix="make them nn.Linear or convolution modules, exclude their module, or take --importance magnitude",
-        )
 
 
 @dataclass(eq=False)
@@ -147,7 +135,7 @@ def _watched(
 ) -> tuple[Mapping[Block, Moments], Mapping[str, Tensor]]:
     """Moments of every block that ran, and by layer the mean square gradient of each output."""
     gathering, gains = Gathering(blocks), _Gains({block.module: block.layer for block in blocks})
-    with evaluating(model), gathering.watching(), gains.watching():
+    with evaluating(model), only_inputs_need_gradients(model), gathering.watching(), gains.watching():
         for samples, run in passes(model, network, batches, _Projection(device_of(model))):
             torch.autograd.backward(run())
             gains.samples += samples
@@ -200,8 +188,10 @@ class _Gains:
             self._sums[name] = self._sums[name] + found if name in self._sums else found
 
         def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
-            if output.requires_grad:
-                output.register_hook(partial(listen, last=isinstance(layer, nn.Linear)))  # type: ignore[no-untyped-call]
+            # Behind an embedding of whole numbers nothing needs a gradient yet.
+            if not output.requires_grad:
+                output.requires_grad_()
+            output.register_hook(partial(listen, last=isinstance(layer, nn.Linear)))  # type: ignore[no-untyped-call]
 
         return hook
 

@@ -30,7 +30,7 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
     """
     settings = subject.settings
     check_fits(data, subject.model)
-    check_importance(settings.importance)
+    check_importance(settings.criterion)
     loosest = Target.parse_all(settings.target)[0]
     if loosest.relative:
         loosest.ratio(1.0)

@@ -31,7 +31,7 @@ def check_importance(name: str) -> None:
 
 def importance(job: Job, plan: Plan, milestone: int, weights: Path | None) -> Scores:
     """Importance of the channels that ``plan`` still keeps, judged in the network that it has made."""
-    criterion = CRITERIA[job.settings.importance]
+    criterion = CRITERIA[job.settings.criterion]
     file = job.run.path / f"importance-{milestone}.safetensors"
     if file.exists():
         return dict(load_file(file))
