@@ -123,12 +123,15 @@ def _ridged(square: Tensor) -> Tensor:
 
 
 def blocks_of(model: nn.Module, network: Network) -> tuple[Block, ...]:
-    """Every block of the network's consumers that reads channels that may go."""
+    """Every block of the network's consumers that reads channels that may go.
+
+    A depthwise convolution is none: it sums over no channels, and what reads its outputs is asked instead.
+    """
     found = []
     for consumer in network.consumers:
         layer = model.get_submodule(consumer.module)
         for part, numbers in enumerate(np.split(consumer.channel_of, _parts(layer))):
-            if (numbers >= 0).any():
+            if (numbers >= 0).any() and (len(numbers) > 1 or _parts(layer) == 1):
                 index, entries = _entries(numbers)
                 start = part * len(numbers)
                 found.append(Block(consumer.module, layer, part, start, torch.from_numpy(index), entries))

@@ -82,6 +82,21 @@ def test_what_follows_from_the_channels_that_stay_is_not_missed(name: str) -> No
     assert change(model, cut(compensated(model, network, plan), plan, network)) < 0.01
 
 
+def test_what_reads_a_depthwise_convolution_takes_over_for_it() -> None:
+    torch.manual_seed(0)
+    model = convolutions(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 5, 1)))
+    with torch.no_grad():
+        for layer in (model[0], model[2][0]):
+            layer.weight[4:], layer.bias[4:] = layer.weight[:4], layer.bias[:4]
+    network = network_of(model)
+    plan = Plan.keeping(network, {"0": range(4)})
+    found = compensated(model, network, plan)
+
+    assert [block.module for block in blocks_of(model, network)] == ["2.2"]
+    assert torch.equal(found[2][0].weight, model[2][0].weight)
+    assert change(model, cut(found, plan, network)) < 0.01
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), kept=st.sets(st.integers(0, 7), min_size=1, max_size=7))
 def test_weights_are_those_of_a_ridge_regression(seed: int, kept: set[int]) -> None:
