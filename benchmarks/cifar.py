@@ -104,6 +104,7 @@ def command_of(model: str, settings: Settings) -> str:
         words += _option(name, getattr(settings, name), getattr(usual, name))
     for name in ("epochs", "max_steps", "lr", "optimizer", "distill"):
         words += _option(name, getattr(settings.recipe, name), getattr(recipe, name))
+    words += [] if settings.compensate else ["--no-compensate"]
     words += [f"--exclude {name}" for name in settings.exclude] + [f"--engine {name}" for name in settings.engines]
     return " ".join([*words, "--out DIR"])
 

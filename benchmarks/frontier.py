@@ -37,6 +37,8 @@ from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Recipe
 
 TARGETS = ("75%", "50%", "35%")
+# Where it is not the case's own, for all methods: 500 steps at 0.005 took MobileNetV2 from 81.8 % to 75.8 %.
+LR = {"mobilenet_v2": 0.001}
 KNOWN = {**METHODS, **VARIANTS}
 HEADS = (
     *("network", "target", "method", "certified latency", "top-1 untrained", "top-1 fine-tuned", "seeds"),
@@ -81,7 +83,7 @@ def _one(name: str, target: str, method: str, seed: int, options: argparse.Names
     small = found.network
     reestimate(small, case.data.calibration)
     untrained = evaluate(small, case.data.validation)
-    recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - found.steps), lr=case.lr, seed=seed)
+    recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - found.steps), lr=LR.get(name, case.lr), seed=seed)
     finetune(small, case.data, recipe)
     tuned = evaluate(small, case.data.validation)
     certificate = bench.certified(small)

@@ -71,7 +71,13 @@ def _run(name: str, normalisation: Normalisation, seed: int, options: argparse.N
     case = opened(name, options, seed)
     recipe = Recipe(epochs=options.epochs, lr=case.lr, seed=seed)
     settings = Settings(
-        options.target, recipe=recipe, seed=seed, normalisation=normalisation, importance_batches=case.batches
+        options.target,
+        recipe=recipe,
+        seed=seed,
+        importance="fisher",
+        compensate=False,
+        normalisation=normalisation,
+        importance_batches=case.batches,
     )
     with show.progress() as bars:
         bars.note(f"{name}, divided by {normalisation}, seed {seed}")

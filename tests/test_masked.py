@@ -106,6 +106,7 @@ def test_a_run_that_is_killed_while_it_prunes_goes_on(tmp_path: Path, monkeypatc
         ({"normalisation": "memory-measured"}, "cannot divide by memory-measured"),
         ({"max_memory": "60%"}, "takes no max_memory"),
         ({"importance": "taylor"}, "takes no importance"),
+        ({"importance": "obs"}, "takes no importance"),
         ({"way": "sideways"}, "unknown way"),
     ],
 )

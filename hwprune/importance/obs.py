@@ -62,7 +62,8 @@ class OptimalBrainSurgeon:
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
         """See `Criterion.scores`; the loss is not used, nor the targets but for detectors.
 
-        Memory: that of a training step, and a covariance (inputs, inputs) in float64 for every layer.
+        Memory: that of a training step, a copy of the input of one layer, and a covariance (inputs, inputs) in float64
+        for every layer.
         """
         check_readers(network, "Optimal Brain Surgeon")
         batches = list(batches)
