@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from hwprune.graph.masks import masking
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches
-from hwprune.importance.moments import Block, Gathering, Moments, blocks_of
+from hwprune.importance.moments import Block, Gathering, Moments, blocks_of, takes_shift
 from hwprune.importance.passes import passes
 from hwprune.modes import device_of, evaluating
 
@@ -57,27 +56,22 @@ def compensate(
         stack.enter_context(gathering.watching())
         for _, run in passes(model, network, batches, _nothing):
             run()
-    normed = has_batch_norm(model)
     for block, moments in gathering.moments().items():
-        _take_over(block, moments, _gone(block, present, stays), _left(block, stays), normed=normed)
+        shifted = takes_shift(model, block.layer)
+        _take_over(block, moments, _gone(block, present, stays), _left(block, stays), shifted=shifted)
     return len({block.module for block in blocks})
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    """Whether batch norm can take a shift of what is before it."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
 def _take_over(
-    block: Block, moments: Moments, gone: NDArray[np.bool_], left: NDArray[np.bool_], *, normed: bool
+    block: Block, moments: Moments, gone: NDArray[np.bool_], left: NDArray[np.bool_], *, shifted: bool
 ) -> None:
-    bias = block.layer.bias
-    slopes, shift = moments.takeover(left, gone, shifted=normed or bias is not None)
+    slopes, shift = moments.takeover(left, gone, shifted=shifted)
     weights = block.weights()
     lost = weights[torch.from_numpy(gone)]
     weights[torch.from_numpy(left)] += torch.einsum("sr,r...->s...", slopes.to(lost), lost)
     block.put_weights(weights)
-    if isinstance(bias, Tensor):
+    bias = block.layer._parameters.get("bias")
+    if bias is not None:
         added = torch.einsum("r,r...->...", shift.to(lost), lost)  # (count, outputs, *kernel)
         own = block.of_outputs(bias.detach())
         own += added.sum([dim for dim in range(added.dim()) if dim != 1])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from hwprune.graph.network import Network
@@ -136,6 +137,14 @@ def blocks_of(model: nn.Module, network: Network) -> tuple[Block, ...]:
                 start = part * len(numbers)
                 found.append(Block(consumer.module, layer, part, start, torch.from_numpy(index), entries))
     return tuple(found)
+
+
+def takes_shift(model: nn.Module, layer: nn.Module) -> bool:
+    """Whether a constant added to the layer's inputs can be made up for.
+
+    By its bias, or by batch norm behind it, whose statistics are estimated anew after a cut.
+    """
+    return layer._parameters.get("bias") is not None or any(isinstance(m, _BatchNorm) for m in model.modules())
 
 
 def _entries(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,7 +14,8 @@ from hwprune.graph.coupling import analyze
 from hwprune.graph.surgery import cut, kept_channels
 from hwprune.importance.compensation import compensate
 from hwprune.importance.criterion import cross_entropy
-from hwprune.importance.obs import IMAGES, OptimalBrainSurgeon, Reader, convex, eliminated, through
+from hwprune.importance.measured import IMAGES, convex, through
+from hwprune.importance.obs import OptimalBrainSurgeon, Reader, eliminated
 from hwprune.models.cifar_resnet import resnet20
 from hwprune.plan import Plan
 from tests.graph.networks import awake
