@@ -120,7 +120,7 @@ def delivered(differ: float, times_differ: float, repeats: int) -> dict[str, flo
                 break
         again, taken = compared(truth, before)
         alone = compare_until_narrow(
-            taken, fewest=min(len(taken), FEWEST_REBUILDS), most=MOST_REBUILDS, confidence=CONFIDENCE, resamples=200
+            taken, fewest=FEWEST_REBUILDS, most=MOST_REBUILDS, confidence=CONFIDENCE, resamples=200
         )
         for name, found in (("pooled", again), ("alone", alone)):
             held[name] += found.low <= np.exp(truth) <= found.high

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hwprune.graph.masks import masking
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches
-from hwprune.importance.moments import Block, Gathering, Moments, blocks_of, takes_shift
+from hwprune.importance.moments import Block, Gathering, Moments, blocks_of
 from hwprune.importance.passes import passes
 from hwprune.modes import device_of, evaluating
 
@@ -57,15 +57,12 @@ def compensate(
         for _, run in passes(model, network, batches, _nothing):
             run()
     for block, moments in gathering.moments().items():
-        shifted = takes_shift(model, block.layer)
-        _take_over(block, moments, _gone(block, present, stays), _left(block, stays), shifted=shifted)
+        _take_over(block, moments, _gone(block, present, stays), _left(block, stays))
     return len({block.module for block in blocks})
 
 
-def _take_over(
-    block: Block, moments: Moments, gone: NDArray[np.bool_], left: NDArray[np.bool_], *, shifted: bool
-) -> None:
-    slopes, shift = moments.takeover(left, gone, shifted=shifted)
+def _take_over(block: Block, moments: Moments, gone: NDArray[np.bool_], left: NDArray[np.bool_]) -> None:
+    slopes, shift = moments.takeover(left, gone, shifted=block.shifted)
     weights = block.weights()
     lost = weights[torch.from_numpy(gone)]
     weights[torch.from_numpy(left)] += torch.einsum("sr,r...->s...", slopes.to(lost), lost)

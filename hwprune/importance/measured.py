@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_leaves
 
 from hwprune.graph.network import ChannelGroup, Network
 from hwprune.importance.criterion import Batches
-from hwprune.importance.moments import Block, Moments, before, takes_shift
+from hwprune.importance.moments import Block, Moments, before
 from hwprune.importance.passes import passes
 
 MEASURED_AT = (0.75, 0.5, 0.25, 0.1)  # shares of a group's width at which its cost is measured
-IMAGES = 32  # that it is measured with; 128 lead to no better networks, by accuracy right after the cut
+IMAGES = 32  # that it is measured with
 NOTHING = 1e-100  # a total that small tells no shape
 
 Floats = NDArray[np.float64]
@@ -62,8 +62,7 @@ class Measuring:
         for block, moments in self.moments.items():
             lost = np.isin(block.numbers, gone)
             if lost.any():
-                shifted = takes_shift(self.model, block.layer)
-                told[block] = (lost, *moments.takeover(~lost, lost, shifted=shifted))
+                told[block] = (lost, *moments.takeover(~lost, lost, shifted=block.shifted))
 
         def replaced(block: Block, x: Tensor) -> Tensor:
             lost, slopes, shift = told[block]

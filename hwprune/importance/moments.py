@@ -36,6 +36,8 @@ class Block:
         index: (entries, count) the part's input channels by entry, counted from ``start``; count is 49 behind a flatten
             of 7 x 7, where a channel of the feature map is an entry.
         numbers: (entries,) coupled channels, -1 where a channel is pinned.
+        shifted: whether a constant added to the inputs can be made up for: by the layer's bias, or by batch norm behind
+            it, whose statistics are estimated anew after a cut.
     """
 
     module: str
@@ -44,6 +46,7 @@ class Block:
     start: int
     index: Tensor
     numbers: NDArray[np.int64]
+    shifted: bool
 
     @property
     def whole(self) -> bool:
@@ -52,11 +55,11 @@ class Block:
 
     def read(self, x: Tensor) -> Tensor:
         """What the layer is given, by entry: (..., count, entries)."""
-        return self._last(x)[..., self.index + self.start].transpose(-1, -2)
+        return channels_last(self.layer, x)[..., self.index + self.start].transpose(-1, -2)
 
     def replaced(self, x: Tensor, gone: NDArray[np.bool_], values: Tensor) -> Tensor:
         """A copy of what the layer is given, with ``values`` (..., count, gone) for the entries that are gone."""
-        changed = self._last(x).clone()
+        changed = channels_last(self.layer, x).clone()
         changed[..., self.index[torch.from_numpy(gone)] + self.start] = values.transpose(-1, -2)
         return changed if isinstance(self.layer, nn.Linear) else changed.movedim(-1, 1)
 
@@ -71,10 +74,6 @@ class Block:
     def of_outputs(self, values: Tensor) -> Tensor:
         """Of one value per output channel of the layer those of this part."""
         return values.view(_parts(self.layer), -1)[self.part]
-
-    def _last(self, x: Tensor) -> Tensor:
-        """With the channels as last dimension: of a convolution's input they are dimension 1."""
-        return x if isinstance(self.layer, nn.Linear) else x.movedim(1, -1)
 
     def _by_input(self) -> Tensor:
         """A view of the weights of this part: (inputs, outputs, *kernel)."""
@@ -129,22 +128,21 @@ def blocks_of(model: nn.Module, network: Network) -> tuple[Block, ...]:
     A depthwise convolution is none: it sums over no channels, and what reads its outputs is asked instead.
     """
     found = []
+    normed = any(isinstance(module, _BatchNorm) for module in model.modules())
     for consumer in network.consumers:
         layer = model.get_submodule(consumer.module)
         for part, numbers in enumerate(np.split(consumer.channel_of, _parts(layer))):
             if (numbers >= 0).any() and (len(numbers) > 1 or _parts(layer) == 1):
                 index, entries = _entries(numbers)
                 start = part * len(numbers)
-                found.append(Block(consumer.module, layer, part, start, torch.from_numpy(index), entries))
+                shifted = normed or layer._parameters.get("bias") is not None
+                found.append(Block(consumer.module, layer, part, start, torch.from_numpy(index), entries, shifted))
     return tuple(found)
 
 
-def takes_shift(model: nn.Module, layer: nn.Module) -> bool:
-    """Whether a constant added to the layer's inputs can be made up for.
-
-    By its bias, or by batch norm behind it, whose statistics are estimated anew after a cut.
-    """
-    return layer._parameters.get("bias") is not None or any(isinstance(m, _BatchNorm) for m in model.modules())
+def channels_last(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer is given, or gives, with the channels as last dimension: a convolution's are dimension 1."""
+    return x if isinstance(layer, nn.Linear) else x.movedim(1, -1)
 
 
 def _entries(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from hwprune.graph.network import ChannelGroup, Network
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, check_readers
 from hwprune.importance.measured import Floats, Measuring, convex, floats_of, through
-from hwprune.importance.moments import Block, Gathering, Moments, blocks_of
+from hwprune.importance.moments import Block, Gathering, Moments, blocks_of, channels_last
 from hwprune.importance.passes import only_inputs_need_gradients, passes
 from hwprune.modes import device_of, evaluating
 
@@ -62,10 +62,11 @@ class OptimalBrainSurgeon:
         moments, gains = _watched(model, network, blocks_of(model, network), batches)
         inverses = {block: found.inverse for block, found in moments.items()}
         scores: Scores = {}
+        channels = sum(group.width for group in network.groups)
         with evaluating(model), only_inputs_need_gradients(model):
             measuring = Measuring.of(model, network, moments, batches)
             for group in network.free:
-                order, costs = eliminated(_readers(group, inverses, gains), group.width)
+                order, costs = eliminated(_readers(group, channels, inverses, gains), group.width)
                 totals = np.concatenate([[0.0], np.cumsum(costs)])
                 scores[group.name] = np.empty(group.width)
                 scores[group.name][order] = convex(through(totals, measuring.points(group, order)))
@@ -170,16 +171,16 @@ class _Gains:
                 handle.remove()
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def listen(gradient: Tensor, last: bool) -> None:
-            over = tuple(range(gradient.dim() - 1)) if last else (0, *range(2, gradient.dim()))
-            found = gradient.float().square().sum(over, dtype=torch.float64)
+        def listen(layer: nn.Module, gradient: Tensor) -> None:
+            rows = channels_last(layer, gradient).flatten(0, -2)
+            found = rows.float().square().sum(0, dtype=torch.float64)
             self._sums[name] = self._sums[name] + found if name in self._sums else found
 
         def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
             # Behind an embedding of whole numbers nothing needs a gradient yet.
             if not output.requires_grad:
                 output.requires_grad_()
-            output.register_hook(partial(listen, last=isinstance(layer, nn.Linear)))  # type: ignore[no-untyped-call]
+            output.register_hook(partial(listen, layer))  # type: ignore[no-untyped-call]
 
         return hook
 
@@ -188,17 +189,20 @@ class _Gains:
         return {name: found / self.samples for name, found in self._sums.items()}
 
 
-def _readers(group: ChannelGroup, inverses: Mapping[Block, Floats], gains: Mapping[str, Tensor]) -> list[Reader]:
-    place = {int(number): channel for channel, number in enumerate(group.numbers)}
+def _readers(
+    group: ChannelGroup, channels: int, inverses: Mapping[Block, Floats], gains: Mapping[str, Tensor]
+) -> list[Reader]:
+    place = np.full(channels + 1, -1)  # whose last entry is that of what is pinned
+    place[group.numbers] = np.arange(group.width)
     found = []
     for block, inverse in inverses.items():
-        channels = np.array([place.get(int(number), -1) for number in block.numbers])
-        rows = np.flatnonzero(channels >= 0)
+        read = place[block.numbers]
+        rows = np.flatnonzero(read >= 0)
         if not len(rows) or block.module not in gains:
             continue
         weights = block.weights()[torch.from_numpy(rows)].double()
         gain = block.of_outputs(gains[block.module]).sqrt()
         weights = weights * gain.to(weights).view(-1, *(1,) * (weights.dim() - 3))
         own = np.diag(inverse[rows]) if inverse.ndim == 1 else inverse[np.ix_(rows, rows)]
-        found.append(Reader(channels[rows], weights.flatten(1).cpu().numpy(), own.copy()))
+        found.append(Reader(read[rows], weights.flatten(1).cpu().numpy(), own.copy()))
     return found

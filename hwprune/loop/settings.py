@@ -21,7 +21,7 @@ Way = Literal["milestones", "group-fisher"]
 WAYS: Final[tuple[Way, ...]] = get_args(Way)
 Search = Literal["greedy", "exact"]
 SEARCHES: Final[tuple[Search, ...]] = get_args(Search)
-USUAL_IMPORTANCE: Final = "obs"  # ahead of the others at every target of `benchmarks/frontier.py`
+USUAL_IMPORTANCE: Final = "obs"  # ahead of Fisher where both were measured (`benchmarks/frontier.py`)
 
 
 @dataclass(frozen=True)
