@@ -186,11 +186,16 @@ def before(blocks: Sequence[Block], told: Callable[[Block, Tensor], Tensor | Non
 
 
 class Gathering:
-    """Sums over what blocks read, in as many passes as run inside of `watching`."""
+    """Sums over what blocks read, in as many passes as run inside of `watching`.
+
+    Values are taken from the first batch's mean (Chan, Golub and LeVeque 1983), because a mean far above the deviation,
+    as behind a global pool, would drown the covariance in float32.
+    """
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.blocks = blocks
         self._rows: dict[Block, int] = {}
+        self._origins: dict[Block, Tensor] = {}
         self._sums: dict[Block, Tensor] = {}
         self._products: dict[Block, Tensor] = {}
 
@@ -201,7 +206,10 @@ class Gathering:
             yield
 
     def _gather(self, block: Block, x: Tensor) -> None:
-        rows = block.read(x.detach()).reshape(-1, len(block.index)).float()
+        rows = block.read(x.detach()).reshape(-1, len(block.index)).float()  # a copy
+        if block not in self._origins:
+            self._origins[block] = rows.mean(0)
+        rows -= self._origins[block]
         sums, products = rows.sum(0, dtype=torch.float64), rows.T @ rows if block.whole else rows.square().sum(0)
         if block in self._rows:
             self._rows[block] += len(rows)
@@ -214,7 +222,7 @@ class Gathering:
         """Of every block that ran."""
         found = {}
         for block, rows in self._rows.items():
-            mean, products = self._sums[block] / rows, self._products[block] / rows
-            squares = torch.outer(mean, mean) if block.whole else mean.square()
-            found[block] = Moments(mean, products - squares)
+            offset, products = self._sums[block] / rows, self._products[block] / rows
+            squares = torch.outer(offset, offset) if block.whole else offset.square()
+            found[block] = Moments(self._origins[block].double() + offset, products - squares)
         return found
