@@ -19,6 +19,7 @@ from hwprune.data.batches import Batch
 from hwprune.device import resolve
 from hwprune.errors import EngineError
 from hwprune.graph.network import Network
+from hwprune.loop.trying import SURE
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_weights import with_weights
 from hwprune.runtimes.select import RuntimeSpec, spec_for
@@ -132,7 +133,7 @@ class Bench:
             if best is None:
                 break
             small = make(best)
-            upper = self.certified(small).comparison.high
+            upper = self.certified(small).upper(SURE)  # as hwprune takes its own candidates
             if upper <= target:
                 return small
             aim *= target / upper * 0.995

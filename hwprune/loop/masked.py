@@ -97,10 +97,7 @@ class _Descent:
             return True
         if len(self.tries) >= job.settings.tries:
             raise never_met(job, self.aims, self.tries)
-        self.corrections = tuple(
-            mended(aim, taken, removed.widths, before)
-            for aim, taken, before in zip(self.aims, measured, self.corrections, strict=True)
-        )
+        self.corrections = tuple(mended(aim, self.tries) for aim in self.aims)
         return False
 
     def _is_near(self, widths: Mapping[str, int]) -> bool:

@@ -21,7 +21,7 @@ from hwprune.plan import Plan
 from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.validation.ledger import Candidate
 
-CLOSE = 0.98  # a candidate whose interval ends between this share of a target and the target is taken
+CLOSE = 0.98  # a candidate that is at most this share of a target, or more up to the target, is taken
 
 
 @dataclass(frozen=True)
@@ -137,25 +137,27 @@ def _approach(job: Job, aims: Aims, place: Place, ratios: Sequence[float], name:
     scores = importance(job, place.plan, number, place.weights)
     bound = aims[0].goal.memory
     tries: list[Try] = []
-    while len(tries) < job.settings.tries:
+    while len({one.candidate.id for one in tries}) < job.settings.tries:
         factor = _memory_factor(job, aims, place, [one.candidate for one in tries])
         if any((corrections, factor) == (one.corrections, one.factor) for one in tries):
             break
         memory = None if bound is None else bound.budget(1.0, factor)
         narrower = searched(job, aims, place.plan, scores, _lower(ratios, corrections), memory)
         widths = narrower.kept_widths
-        if memory is not None and any(dict(one.candidate.widths) == widths for one in tries):
+        again = [one for one in tries if dict(one.candidate.widths) == widths]
+        if again and memory is not None:
             break  # its engine would take as much again
-        candidate = tried(job, f"{name}-{len(tries) + 1}", number, narrower, aims[0].predicted_ms(widths))
-        tell(aims, candidate)
-        fits = bound is None or bound.met_by(candidate)
-        measured = confirmed(aims, candidate, narrower, fits=fits)
-        tries.append(Try(candidate, corrections, factor, measured, fits, meets(aims, measured) and fits))
-        if tries[-1].met and (not any(aim.goal.measured for aim in aims) or fullest(aims, measured) >= CLOSE):
+        if again:
+            tries.append(replace(again[0], corrections=corrections))
+        else:
+            candidate = tried(job, f"{name}-{len(tries) + 1}", number, narrower, aims[0].predicted_ms(widths))
+            tell(aims, candidate)
+            fits = bound is None or bound.met_by(candidate)
+            measured = confirmed(aims, candidate, narrower, fits=fits)
+            tries.append(Try(candidate, corrections, factor, measured, fits, meets(aims, measured) and fits))
+        if tries[-1].met and (not any(aim.goal.measured for aim in aims) or fullest(aims, tries[-1].measured) >= CLOSE):
             break
-        corrections = tuple(
-            mended(aim, taken, widths, before) for aim, taken, before in zip(aims, measured, corrections, strict=True)
-        )
+        corrections = tuple(mended(aim, tries) for aim in aims)
     met = [one for one in tries if one.met]
     if not met:
         raise never_met(job, aims, tries)

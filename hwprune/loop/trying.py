@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import Final
 
 from hwprune.errors import TargetError
 from hwprune.loop.aim import Aim, Aims
@@ -19,6 +20,11 @@ from hwprune.units import format_percent
 from hwprune.validation.certify import Certificate
 from hwprune.validation.ledger import Candidate
 
+# That a candidate is within its target, before it is taken. With the upper end of the certificate's own interval every
+# third network of simulated noisy machines ended more than 3 % below its target, with this one every fifth
+# (`benchmarks/interval_coverage.py`).
+SURE: Final = 0.9
+
 
 def meets(aims: Aims, measured: Sequence[float]) -> bool:
     """Whether these shares of the dense latencies are within all goals."""
@@ -28,14 +34,6 @@ def meets(aims: Aims, measured: Sequence[float]) -> bool:
 def fullest(aims: Aims, measured: Sequence[float]) -> float:
     """The largest share of a target that is taken."""
     return max(taken / aim.goal.ratio for aim, taken in zip(aims, measured, strict=True))
-
-
-def mended(aim: Aim, measured: float, widths: Mapping[str, int], before: int) -> int:
-    """The correction after a try that was not taken: lower where it was too slow, else as far up as it teaches."""
-    if not aim.goal.measured:
-        return before
-    taught = aim.steps(measured, widths, before)
-    return max(before + 1, taught) if measured > aim.goal.ratio else min(before, taught)
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,24 @@ class Try:
     measured: tuple[float, ...]
     fits: bool
     met: bool
+
+
+def mended(aim: Aim, tries: Sequence[Try]) -> int:
+    """The correction after a try that was not taken: what it teaches, but between tries too slow and tries within.
+
+    One that was tried before where nothing is left between them.
+    """
+    last, place = tries[-1], aim.place
+    before, measured = last.corrections[place], last.measured[place]
+    if not aim.goal.measured:
+        return before
+    taught = aim.steps(measured, last.candidate.widths, before)
+    wanted = max(before + 1, taught) if measured > aim.goal.ratio else min(before, taught)
+    slow = [one.corrections[place] for one in tries if one.measured[place] > aim.goal.ratio]
+    within = [one.corrections[place] for one in tries if one.measured[place] <= aim.goal.ratio]
+    if slow and within and not max(slow) < wanted < min(within):
+        return (max(slow) + min(within) + 1) // 2
+    return wanted
 
 
 def never_met(job: Job, aims: Aims, tries: Sequence[Try]) -> TargetError:
@@ -83,7 +99,7 @@ def confirmed(aims: Aims, candidate: Candidate, plan: Plan, *, fits: bool) -> tu
     """The candidate's share of each dense latency; infinite where no engine of it could be timed.
 
     Two builds of one network differ by a percent or two. So one that seems to meet its goals takes the paired test with
-    rebuilt engines that the delivered network will take, and counts as slow as the upper end of its interval. One that
+    rebuilt engines that the delivered network will take, and counts as slow as it is at most with `SURE`. One that
     misses a goal or does not fit into the memory will not be delivered, and is not tested.
     """
     seen = [0.0 if not aim.goal.measured else inf if (m := aim.measured(candidate)) is None else m for aim in aims]
@@ -95,7 +111,7 @@ def confirmed(aims: Aims, candidate: Candidate, plan: Plan, *, fits: bool) -> tu
         file = job.run.path / "candidates" / candidate.id / job.onnx_name
         certificate = certificate_of(job, file, partial(job.subject.small, plan))
         certificate.save(confirmation_of(job, candidate))
-        return certificate.comparison.high
+        return certificate.upper(SURE)
 
     return tuple(
         float(aim.job.run.once(aim.job.stage(f"{candidate.id} confirmed"), partial(test, aim.job)))

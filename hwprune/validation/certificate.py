@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hwprune.errors import RunError
 from hwprune.files import write_atomically
-from hwprune.timing import Comparison, Timing
+from hwprune.timing import Comparison, Timing, compare
 from hwprune.units import format_ms, format_percent
 from hwprune.validation.clocks import Clocks
 
@@ -60,6 +60,10 @@ class Certificate:
     def pruned(self) -> Timing:
         """The pruned network's."""
         return Timing(self.pruned_samples_ms)
+
+    def upper(self, confidence: float) -> float:
+        """What the ratio lies below, with this confidence: the end of a one-sided interval."""
+        return compare(self.dense_blocks_ms, self.pruned_blocks_ms, confidence=2 * confidence - 1).high
 
     @property
     def summary(self) -> str:
