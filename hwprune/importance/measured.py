@@ -21,7 +21,9 @@ from hwprune.importance.moments import Block, Moments, before
 from hwprune.importance.passes import passes
 
 MEASURED_AT = (0.75, 0.5, 0.25, 0.1)  # shares of a group's width at which its cost is measured
-IMAGES = 32  # that it is measured with
+# Images that it is measured with, fewer where there are many groups: the same ones for all of them, so that few tell
+# groups apart, and measuring takes no longer than a dozen batches of training do.
+FEWEST_IMAGES, MOST_IMAGES, RUNS = 4, 32, 2048
 NOTHING = 1e-100  # a total that small tells no shape
 
 Floats = NDArray[np.float64]
@@ -48,7 +50,7 @@ class Measuring:
     def of(
         cls, model: nn.Module, network: Network, moments: Mapping[Block, Moments], batches: Sequence[tuple[Any, Any]]
     ) -> Measuring:
-        few = [_cut_short(batches[0])]
+        few = [_cut_short(batches[0], RUNS // (len(MEASURED_AT) * max(1, len(network.free))))]
         return cls(model, network, moments, few, outputs_of(model, network, few))
 
     def points(self, group: ChannelGroup, order: NDArray[np.int64]) -> list[tuple[int, float]]:
@@ -88,9 +90,10 @@ def outputs_of(model: nn.Module, network: Network, batches: Batches) -> list[Ten
     return found
 
 
-def _cut_short(batch: tuple[Any, Any]) -> tuple[Any, Any]:
+def _cut_short(batch: tuple[Any, Any], images: int) -> tuple[Any, Any]:
     inputs, targets = batch
-    return (inputs[:IMAGES], targets[:IMAGES]) if isinstance(inputs, Tensor) else (inputs[:4], targets[:4])
+    count = max(FEWEST_IMAGES, min(MOST_IMAGES, images)) if isinstance(inputs, Tensor) else FEWEST_IMAGES
+    return inputs[:count], targets[:count]
 
 
 def through(totals: Floats, points: Sequence[tuple[int, float]]) -> Floats:

@@ -14,7 +14,7 @@ from hwprune.graph.coupling import analyze
 from hwprune.graph.surgery import cut, kept_channels
 from hwprune.importance.compensation import compensate
 from hwprune.importance.criterion import cross_entropy
-from hwprune.importance.measured import IMAGES, convex, through
+from hwprune.importance.measured import MOST_IMAGES, convex, through
 from hwprune.importance.obs import OptimalBrainSurgeon, Reader, eliminated
 from hwprune.models.cifar_resnet import resnet20
 from hwprune.plan import Plan
@@ -116,7 +116,10 @@ def small() -> nn.Module:
 
 def batches(count: int = 2) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(IMAGES, 3, 10, 10, generator=generator), torch.zeros(IMAGES).long()) for _ in range(count)]
+    return [
+        (torch.randn(MOST_IMAGES, 3, 10, 10, generator=generator), torch.zeros(MOST_IMAGES).long())
+        for _ in range(count)
+    ]
 
 
 def test_the_sum_of_scores_is_what_the_cut_and_compensated_network_is_off_by() -> None:
