@@ -51,11 +51,12 @@ def main() -> int:
     """Run what is missing, record all, draw; exit 1 where hwprune is not ahead of all others at a target."""
     options = _options()
     torch.set_num_threads(options.threads)
+    dense: dict[str, float] = {}  # top-1 by network
     for name in given(options):
         for seed in options.seed:
             for target in options.target:
                 for method in options.method:
-                    _one(name, target, method, seed, options)
+                    _one(name, target, method, seed, options, dense)
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(options.runs.glob("*.json"))]
     record(options.out / "frontier.json", {"fingerprint": fingerprint(), "steps": options.steps, "runs": runs})
     compared, tried = ([run for run in runs if (run["method"] in METHODS) is side] for side in (True, False))
@@ -67,7 +68,7 @@ def main() -> int:
     return int(not all(lead.holds for lead in _leads(runs)))
 
 
-def _one(name: str, target: str, method: str, seed: int, options: argparse.Namespace) -> None:
+def _one(name: str, target: str, method: str, seed: int, options: argparse.Namespace, dense: dict[str, float]) -> None:
     """One method at one target, unless its figures are there."""
     slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
     file = options.runs / f"{name}-{target.rstrip('%')}-{slug}-{seed}.json"
@@ -84,22 +85,23 @@ def _one(name: str, target: str, method: str, seed: int, options: argparse.Names
         return
     pruning_s = time.monotonic() - started
     small = found.network
+    if name not in dense:
+        dense[name] = evaluate(case.model, case.data.validation).top1
     reestimate(small, case.data.calibration)
     untrained = evaluate(small, case.data.validation)
     recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - found.steps), lr=LR.get(name, case.lr), seed=seed)
     finetune(small, case.data, recipe)
     tuned = evaluate(small, case.data.validation)
     certificate = bench.certified(small)
-    parameters = sum(parameter.numel() for parameter in small.parameters())
-    dense = sum(parameter.numel() for parameter in case.model.parameters())
+    left, all_ = (sum(one.numel() for one in network.parameters()) for network in (small, case.model))
     document |= {
         "pruning_steps": found.steps,
         "note": found.note,
         "pruning_s": round(pruning_s, 1),
-        "top1": {"dense": evaluate(case.model, case.data.validation).top1, "untrained": untrained.top1},
+        "top1": {"dense": dense[name], "untrained": untrained.top1},
         "certified": asdict(certificate.comparison),
         "macs": _macs(small, bench) / _macs(case.model, bench),
-        "parameters": parameters / dense,
+        "parameters": left / all_,
         "widths": {name: len(value) for name, value in small.state_dict().items() if value.dim() > 1},
     }
     document["top1"]["tuned"] = tuned.top1
