@@ -183,10 +183,10 @@ def test_what_cannot_be_trained_is_refused(digits: Data) -> None:
 
 
 @pytest.mark.parametrize("convolution", [nn.Conv2d, nn.Conv3d])
-def test_the_memory_layout_for_cuda_is_taken_back(convolution: type[nn.Module]) -> None:
+def test_the_memory_layout_is_taken_back(convolution: type[nn.Module]) -> None:
     model = convolution(4, 4, 3)
 
-    with _channels_last(model, torch.device("cuda")):
+    with _channels_last(model):
         inside = model.weight.stride(1) == 1
     assert inside == (convolution is nn.Conv2d)
     assert model.weight.is_contiguous()
