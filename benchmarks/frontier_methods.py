@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch.nn import functional
 
 import hwprune
 from hwprune.cost.normalisation import latency_ops
+from hwprune.data.batches import Batch
 from hwprune.importance.magnitude import Magnitude
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.loop.prediction import measured_table, uncalibrated
@@ -181,31 +182,35 @@ def _learn(model: nn.Module, bench: Bench, importance: str) -> int:
     return 0
 
 
-def halp(bench: Bench, target: float, *, milestones: int = 4) -> Found:
-    """HALP-style: see the module."""
+def halp(bench: Bench, target: float, *, steps: int = 16, batches: int = 2) -> Found:
+    """HALP-style: see the module.
+
+    So many steps of equal proportion, the last one by the knob from the last network that is measured above the target.
+    What the table says along outputs hardly falls below a processor's block of channels, so a limit can be out of its
+    reach; the narrowest network that it knows of is taken then.
+    """
     settings = Settings("50%", runtime="onnxruntime", multiple=MULTIPLE)
     subject = Subject(bench.case.model, bench.case.data.input_shape, settings, bench.folder, Silent(), bench.case.name)
     predictor = uncalibrated(subject, measured_table(subject, bench.table))
     full = subject.network.widths
     ops = [op for op in latency_ops(subject.network, predictor) if op.groups]
     fixed = predictor.predict_ms(full) - sum(op.at(full) for op in ops)
-    model, plan, steps = bench.case.model, hwprune.Plan.keeping(subject.network, {}), 0
+    plan, used = hwprune.Plan.keeping(subject.network, {}), 0
 
-    def outputs_only(op: Op, own: str, before: Mapping[str, int], widths: Mapping[str, int]) -> float:
-        return op.at({**before, own: widths[own]})
+    def outputs_only(op: Op, before: Mapping[str, int], widths: Mapping[str, int]) -> float:
+        return op.at({**before, **{own: widths[own] for own in op.sides[1].groups}})
 
-    def narrowed(knob: float) -> hwprune.Plan:
-        limit = (1 - knob) * predictor.predict_ms(full)
+    def narrowed(share: float) -> hwprune.Plan:
+        limit = share * predictor.predict_ms(plan.kept_widths)
         groups = []
         for name, width in plan.kept_widths.items():
             lost = np.concatenate([[0.0], np.cumsum(np.sort(scores[name]))])
             widths = [choice for choice in subject.choices[name] if choice < width] + [width]
             groups.append(Group(name, tuple(widths), tuple(float(lost[width - choice]) for choice in widths)))
         produced = tuple(
-            Op((own,), partial(outputs_only, op, own, plan.kept_widths))
+            Op(op.sides[1].groups, partial(outputs_only, op, plan.kept_widths))
             for op in ops
-            for own in op.sides[1].groups[:1]
-            if op.sides
+            if op.sides and op.sides[1].groups
         )
         solution = exact(Problem(tuple(groups), (Budget("latency", produced, limit, fixed),)))
         kept = {
@@ -214,21 +219,22 @@ def halp(bench: Bench, target: float, *, milestones: int = 4) -> Found:
         }
         return hwprune.Plan.keeping(subject.network, kept)
 
-    for step in range(1, milestones + 1):
-        small = hwprune.cut(model, plan, subject.network)
-        scores = _bn_taylor(small, bench)
-        steps += BATCHES
-        if step < milestones:
-            plan = narrowed(1 - target ** (step / milestones))
-    last = bench.met(target, lambda knob: hwprune.cut(model, narrowed(knob), subject.network))
-    return Found(last, steps)
+    while True:
+        scores = _bn_taylor(hwprune.cut(bench.case.model, plan, subject.network), bench.batches()[:batches])
+        used += batches
+        narrower = narrowed(target ** (1 / steps))
+        if bench.ratio(hwprune.cut(bench.case.model, narrower, subject.network)) <= target:
+            break
+        plan = narrower
+    last = bench.met(target, lambda knob: hwprune.cut(bench.case.model, narrowed(1 - knob), subject.network))
+    return Found(last, used)
 
 
-def _bn_taylor(small: nn.Module, bench: Bench) -> dict[str, np.ndarray]:
+def _bn_taylor(small: nn.Module, batches: Sequence[Batch]) -> dict[str, np.ndarray]:
     """|scale * its gradient + shift * its gradient| of batch norm, summed over the norms of a group's channels."""
-    network = hwprune.analyze(small, (bench.inputs,))
+    network = hwprune.analyze(small, (batches[0][0][:1],))
     model = copy.deepcopy(small).eval()
-    for inputs, labels in bench.batches():
+    for inputs, labels in batches:
         functional.cross_entropy(model(inputs), labels).backward()
     norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     found = {}
