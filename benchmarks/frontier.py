@@ -225,15 +225,16 @@ def _drawn(runs: Sequence[Mapping[str, Any]]) -> bytes:
     figure, panels = plt.subplots(1, max(1, len(networks)), figsize=(8 * max(1, len(networks)), 6), squeeze=False)
     for panel, network in zip(panels[0], networks, strict=False):
         cells = _cells([run for run in runs if run["network"] == network and "failed" not in run])
-        for number, method in enumerate(dict.fromkeys(key[2] for key in cells)):
+        for method in dict.fromkeys(key[2] for key in cells):
+            number = list(METHODS).index(method)  # one look in all panels
             points = sorted(
                 (mean(r["certified"]["ratio"] for r in own), mean(r["top1"]["tuned"] for r in own))
                 for key, own in cells.items()
                 if key[2] == method
             )
             style = {"linewidth": 2.5, "zorder": 3} if _is_ours(method) else {"linewidth": 1, "alpha": 0.8}
-            marker = "osD^v<>Pp*hXd"[number % 13]
-            panel.plot(*zip(*points, strict=True), marker=marker, markersize=5, label=method, **style)
+            look = {"marker": "osD^v<>Pp*hXd"[number % 13], "color": f"C{number % 10}", "markersize": 5}
+            panel.plot(*zip(*points, strict=True), label=method, **look, **style)
         panel.set(title=network, xlabel="certified latency / dense", ylabel="top-1 after training")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7, loc="lower right")
