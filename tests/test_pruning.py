@@ -17,6 +17,7 @@ from hwprune.cost.normalisation import Normalisation
 from hwprune.errors import DeviceError, EngineError, NumericsError, PlanError, RunError
 from hwprune.loop.candidates import Ledger
 from hwprune.loop.settings import Settings
+from hwprune.loop.trying import SURE
 from hwprune.pruning import Result
 from hwprune.recovery.recipe import Recipe
 from hwprune.validation.certify import Certificate
@@ -106,7 +107,7 @@ def test_the_delivered_network_is_certified_with_the_rebuilds_that_confirmed_it(
     assert result.certificate is not None and before >= 3
     assert len(result.certificate.dense_blocks_ms) >= before + 3
     assert set(confirmation.dense_blocks_ms) <= set(result.certificate.dense_blocks_ms)
-    assert stages[f"{stages['target']} confirmed"] == confirmation.comparison.high
+    assert stages[f"{stages['target']} confirmed"] == confirmation.upper(SURE)
 
 
 def test_every_stage_has_its_accuracy(result: Result) -> None:

@@ -93,7 +93,7 @@ def test_certify_writes_a_certificate_and_tells_it(cli: Cli, finished: Path) -> 
 
     assert outcome.code == (0 if written.verdict == "faster" else 3)
     assert outcome.document["summary"] == written.summary
-    assert len(written.dense_blocks_ms) == 3
+    assert 3 <= len(written.dense_blocks_ms) <= 12  # as many as make the interval narrow
 
 
 def test_certify_with_another_runtime_and_batch_leaves_the_run_s_own_certificate(cli: Cli, finished: Path) -> None:
