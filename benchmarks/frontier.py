@@ -65,7 +65,7 @@ def main() -> int:
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "frontier.png").write_bytes(_drawn(compared))
     print(text)
-    return int(not all(lead.holds for lead in _leads(runs)))
+    return int(not all(lead.holds for lead in _leads(compared)))
 
 
 def _one(name: str, target: str, method: str, seed: int, options: argparse.Namespace, dense: dict[str, float]) -> None:
@@ -187,7 +187,7 @@ class Lead:
 
 def _leads(runs: Sequence[Mapping[str, Any]]) -> list[Lead]:
     """Of every network and target that methods of both sides have."""
-    cells = {key: _by_seed(own) for key, own in _cells(runs).items() if key[2] in METHODS}
+    cells = {key: _by_seed(own) for key, own in _cells(runs).items()}
     means = {key: mean(tuned.values()) for key, tuned in cells.items() if tuned}
     found = []
     for network, target in dict.fromkeys(key[:2] for key in means):

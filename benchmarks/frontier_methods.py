@@ -195,7 +195,7 @@ def halp(bench: Bench, target: float, *, steps: int = 16, batches: int = 2) -> F
     full = subject.network.widths
     ops = [op for op in latency_ops(subject.network, predictor) if op.groups]
     fixed = predictor.predict_ms(full) - sum(op.at(full) for op in ops)
-    plan, used = hwprune.Plan.keeping(subject.network, {}), 0
+    plan, few, used = hwprune.Plan.keeping(subject.network, {}), bench.batches()[:batches], 0
 
     def outputs_only(op: Op, before: Mapping[str, int], widths: Mapping[str, int]) -> float:
         return op.at({**before, **{own: widths[own] for own in op.sides[1].groups}})
@@ -220,8 +220,8 @@ def halp(bench: Bench, target: float, *, steps: int = 16, batches: int = 2) -> F
         return hwprune.Plan.keeping(subject.network, kept)
 
     while True:
-        scores = _bn_taylor(hwprune.cut(bench.case.model, plan, subject.network), bench.batches()[:batches])
-        used += batches
+        scores = _bn_taylor(hwprune.cut(bench.case.model, plan, subject.network), few)
+        used += len(few)
         narrower = narrowed(target ** (1 / steps))
         if bench.ratio(hwprune.cut(bench.case.model, narrower, subject.network)) <= target:
             break
