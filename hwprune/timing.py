@@ -35,13 +35,13 @@ class Timed(Protocol):
 
 
 class Watch(Protocol):
-    """Looks at the device around blocks: a card that holds its clocks back spoils them."""
+    """Looks at the device around blocks: a card that holds its clocks back spoils them, as does a shared core."""
 
     def look(self) -> bool:
         """Whether the device is as it should be now."""
 
     def again(self, tries: int) -> bool:
-        """Whether a spoilt turn shall be measured again, after ``tries`` of it."""
+        """Whether a spoilt turn shall be measured again, after ``tries`` of it; waits a little if so."""
 
 
 class TimingWarning(Enum):
@@ -150,6 +150,7 @@ def measure_paired(
     block_ms: float = 1.5,
     gate: float = 0.05,
     warmup: int = 2,
+    watch: Watch | None = None,
 ) -> Paired:
     """Time ``engine`` in blocks that alternate with blocks of ``reference``: R E R E R ... R.
 
@@ -160,14 +161,16 @@ def measure_paired(
     Args:
         block_ms: about how long a block lasts; a block has 3 runs at least.
         warmup: unmeasured runs of each at the start; later blocks have one, which brings the caches back.
+        watch: a block of both that it finds spoilt is measured again.
     """
     runs = _runs_for(engine, block_ms, warmup)
     reference_runs = _runs_for(reference, block_ms, warmup)
     samples: list[float] = []
-    around = [_block(reference, reference_runs)]
+    around = [median for _, median in _turn([(0, reference, reference_runs)], watch)]
     while True:
-        samples.append(_block(engine, runs))
-        around.append(_block(reference, reference_runs))
+        (_, own), (_, beside) = _turn([(0, engine, runs), (1, reference, reference_runs)], watch)
+        samples.append(own)
+        around.append(beside)
         if len(samples) < blocks:
             continue
         paired = Paired(tuple(samples), tuple((before + after) / 2 for before, after in pairwise(around)))
@@ -186,7 +189,8 @@ def interleave(
     """Block medians in ms per engine, all engines by turns in rotated order, so that drift hits all alike.
 
     The i-th blocks of all engines are neighbours in time. Needs two engines or more to mean anything. ``watch`` looks
-    before a turn and after each of its blocks, and a turn that it finds spoilt is measured again as a whole.
+    before a turn and after each of its blocks: a turn begins when the device is as it should be, and one that is
+    spoilt later is measured again as a whole.
     """
     estimates = [_estimate(engine, warmup=2) for engine in engines]
     runs = [_runs(block_ms, estimate) for estimate in estimates]
@@ -204,13 +208,15 @@ def _turn(order: Sequence[tuple[int, Timed, int]], watch: Watch | None) -> list[
     """One block of each engine; once more where the watch says so."""
     tries = 0
     while True:
-        well = watch is None or watch.look()
-        medians = []
+        tries += 1
+        begins_well = watch is None or watch.look()
+        if not begins_well and watch is not None and watch.again(tries):
+            continue
+        well, medians = True, []
         for which, engine, runs in order:
             medians.append((which, _block(engine, runs)))
             well = (watch is None or watch.look()) and well
-        tries += 1
-        if well or watch is None or not watch.again(tries):
+        if well or watch is None or not begins_well or not watch.again(tries):
             return medians
 
 

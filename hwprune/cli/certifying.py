@@ -60,5 +60,6 @@ def _told(certificate: Certificate, file: Path) -> None:
     ]
     show.table("single runs", ("network", "median", "95th percentile", "spread (CV)"), rows)
     show.prose(certificate.summary)
-    show.line(f"clocks: {certificate.clocks.note.removeprefix('clocks were ')}")
+    note = certificate.clocks.note
+    show.prose(f"{note[:1].upper()}{note[1:]}.")
     show.line(f"written to {file}")

@@ -17,6 +17,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from hwprune.contention import CoreWatch, core_watch
 from hwprune.device import Device
 from hwprune.errors import DeviceError
 from hwprune.latency import isolated
@@ -133,10 +134,12 @@ class _Bench:
 
     runtime: Runtime
     reference: Engine = field(init=False)
+    watch: CoreWatch | None = field(init=False)
     frames: dict[tuple[object, ...], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reference = reference_engine(self.runtime)
+        self.watch = core_watch(on_cpu=self.runtime.on_cpu)
 
     def entry(self, layer: Layer, *, blocks: int, most_blocks: int) -> Entry:
         """The layer, measured."""
@@ -170,7 +173,9 @@ class _Bench:
         return self.frames[key]
 
     def _paired(self, engine: Engine, *, blocks: int, most_blocks: int) -> Paired:
-        return measure_paired(engine, self.reference, blocks=blocks, most_blocks=most_blocks, gate=GATE)
+        return measure_paired(
+            engine, self.reference, blocks=blocks, most_blocks=most_blocks, gate=GATE, watch=self.watch
+        )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Final
 
 from torch import nn
 
+from hwprune.contention import CoreWatch, core_watch
 from hwprune.loop.subject import Subject
 from hwprune.runtimes.base import Engine
 from hwprune.timing import interleave
@@ -93,6 +94,10 @@ class Beside:
         return self.subject.spec.name.startswith("tensorrt")
 
     @cached_property
+    def _watch(self) -> CoreWatch | None:
+        return core_watch(on_cpu=self.subject.runtime.on_cpu)
+
+    @cached_property
     def _is_short(self) -> bool:
         with closing(self._build_dense()) as dense:
             return median(dense.time(warmup=2, repeats=5)) < SHORT_MS
@@ -117,8 +122,10 @@ class Beside:
 
     def _ratio(self, dense: Engine, engine: Engine, blocks: int) -> Ratio:
         if self._builds_slowly:
-            return measure_ratio(dense, engine)
-        first, second = interleave([dense, engine], blocks=blocks, block_ms=BLOCK_MS, warmup_ms=BLOCK_MS)
+            return measure_ratio(dense, engine, watch=self._watch)
+        first, second = interleave(
+            [dense, engine], blocks=blocks, block_ms=BLOCK_MS, warmup_ms=BLOCK_MS, watch=self._watch
+        )
         return Ratio(tuple(first), tuple(second))
 
     def close(self) -> None:

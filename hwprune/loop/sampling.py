@@ -26,6 +26,7 @@ from typing import Final
 
 import numpy as np
 
+from hwprune.contention import core_watch
 from hwprune.device import resolve
 from hwprune.latency.attribution import Attributor
 from hwprune.latency.design import around
@@ -210,7 +211,10 @@ class _Sampler:
             closing(reference_engine(self.subject.runtime)) as reference,
         ):
             build_s = clock.lap()
-            paired = measure_paired(engine, reference, blocks=15, most_blocks=45, block_ms=BLOCK_MS, gate=GATE)
+            watch = core_watch(on_cpu=self.subject.runtime.on_cpu)
+            paired = measure_paired(
+                engine, reference, blocks=15, most_blocks=45, block_ms=BLOCK_MS, gate=GATE, watch=watch
+            )
             return self._of(self.subject.network.widths, engine, paired, build_s, clock.lap())
 
     def _of(self, widths: Setting, engine: Engine, paired: Paired, build_s: float, time_s: float) -> NetworkSample:

@@ -19,6 +19,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 
+from hwprune.contention import core_watch
 from hwprune.cost.normalisation import Normalisation, mac_ops, price
 from hwprune.cost.points import family_of
 from hwprune.cost.work import parameter_names, work
@@ -132,7 +133,7 @@ class _Bench:
     """The runtime with its reference workload."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+        self.runtime, self.watch = runtime, core_watch(on_cpu=runtime.on_cpu)
         self.reference: Engine = (
             runtime.build_onnx(isolated.reference_onnx())
             if runtime.reads_onnx
@@ -153,7 +154,14 @@ class _Bench:
 
     def _paired(self, engine: Engine, blocks: int, most: int) -> Paired:
         return measure_paired(
-            engine, self.reference, blocks=blocks, most_blocks=most, block_ms=BLOCK_MS, gate=GATE, warmup=2
+            engine,
+            self.reference,
+            blocks=blocks,
+            most_blocks=most,
+            block_ms=BLOCK_MS,
+            gate=GATE,
+            warmup=2,
+            watch=self.watch,
         )
 
 

@@ -83,6 +83,7 @@ class Runtime(Protocol):
         reads_onnx: whether ``build_onnx`` works; else only ``build`` does.
         can_time: whether the device that engines are built for is in this machine. False means engines are built
             (for a named compute capability) but ``time``, ``run``, ``layers`` raise `EngineError`.
+        on_cpu: whether engines run on a processor.
     """
 
     @property
@@ -95,6 +96,8 @@ class Runtime(Protocol):
     def reads_onnx(self) -> bool: ...
     @property
     def can_time(self) -> bool: ...
+    @property
+    def on_cpu(self) -> bool: ...
 
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Engine:
         """An engine for ``model`` in eval mode at the shapes of ``example_inputs``. The model is not changed."""

@@ -60,6 +60,10 @@ class OnnxRuntime:
     def can_time(self) -> bool:
         return PROVIDERS[self.provider] in self._ort.get_available_providers()
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.provider == "cpu"
+
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> OnnxRuntimeEngine:
         """An engine for ``model`` in eval mode at the shapes of ``example_inputs``."""
         return self.build_onnx(export(model, example_inputs))

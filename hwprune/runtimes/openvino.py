@@ -29,6 +29,7 @@ class OpenVino:
     name = "openvino"
     reads_onnx = True
     can_time = True
+    on_cpu = True
 
     def __init__(self, *, threads: int = 1, precision: str = "fp32") -> None:
         if precision not in PRECISIONS:

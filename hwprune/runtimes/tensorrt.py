@@ -89,6 +89,10 @@ class TensorRT:
         return self.compute_capability is None and torch.cuda.is_available()
 
     @property
+    def on_cpu(self) -> bool:
+        return False
+
+    @property
     def _capability(self) -> Capability | None:
         """Of the card that engines are for; None where there is none."""
         return torch.cuda.get_device_capability(self.index) if self.can_time else self.compute_capability

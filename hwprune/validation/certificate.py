@@ -30,7 +30,7 @@ class Certificate:
         runtime: name, device, precision and so on, as in `RuntimeSpec`.
         fingerprint: what the numbers belong to.
         batch: images at once; 0 in certificates of 0.1.0, which did not say.
-        clocks: the card's clocks, power and throttling meanwhile, or why they are not known.
+        clocks: the card's clocks, power and throttling meanwhile, or whether a processor's core was shared.
     """
 
     comparison: Comparison

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import torch
 
+from hwprune.contention import CoreWatch
 from hwprune.device import Device
 
 MOST_TRIES: Final = 4  # of one turn, the first included
@@ -129,10 +130,21 @@ class ClockWatch:
         return f"{ran}; {self.remeasured} turns were measured again because of {' and '.join(reasons)}{kept}"
 
 
-def watch_for(device: Device) -> ClockWatch:
-    """A watch for the device: NVML's where it is a GPU that is here, else one that says why it sees nothing."""
+class ProcessorWatch(CoreWatch):
+    """A `CoreWatch` that tells a certificate what it saw."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """A note without states."""
+        return Clocks(self.note)
+
+
+def watch_for(device: Device) -> ClockWatch | ProcessorWatch:
+    """A watch for the device: NVML's where it is a GPU that is here, else one that says why it sees nothing; for a
+    processor, one that sees whether something else runs on its core.
+    """
     if device.kind != "cuda":
-        return ClockWatch(None, f"{device.name} is no GPU")
+        return ProcessorWatch()
     if device.index is None:
         return ClockWatch(None, f"{device.name} is not in this machine")
     try:

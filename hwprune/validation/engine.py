@@ -27,7 +27,7 @@ import numpy as np
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import Engine
 from hwprune.runtimes.select import RuntimeSpec
-from hwprune.timing import Paired, interleave
+from hwprune.timing import Paired, Watch, interleave
 
 CHILD = "hwprune.validation.build_child"
 RATIO_GATE = 0.01  # relative standard error of a ratio that is good enough
@@ -166,7 +166,9 @@ def build_engine(
     raise EngineError(told["cannot_open"])
 
 
-def measure_ratio(dense: Engine, candidate: Engine, *, blocks: int = 10, most_blocks: int = 40) -> Ratio:
+def measure_ratio(
+    dense: Engine, candidate: Engine, *, blocks: int = 10, most_blocks: int = 40, watch: Watch | None = None
+) -> Ratio:
     """Time two engines by turns in this process; both must be on a device that is here.
 
     Goes on past ``blocks`` until the standard error of the ratio is below 1 %, at most to ``most_blocks``: a quiet
@@ -175,7 +177,8 @@ def measure_ratio(dense: Engine, candidate: Engine, *, blocks: int = 10, most_bl
     dense_ms: list[float] = []
     candidate_ms: list[float] = []
     while True:
-        for known, more in zip((dense_ms, candidate_ms), interleave([dense, candidate], blocks=blocks), strict=True):
+        turns = interleave([dense, candidate], blocks=blocks, watch=watch)
+        for known, more in zip((dense_ms, candidate_ms), turns, strict=True):
             known.extend(more)
         paired = Paired(tuple(candidate_ms), tuple(dense_ms))
         if len(dense_ms) >= most_blocks or paired.standard_error <= RATIO_GATE:

@@ -106,7 +106,7 @@ def test_certify_with_another_runtime_and_batch_leaves_the_run_s_own_certificate
         outcome = cli("certify", finished, "--blocks", 3, "--json", *options)
         assert outcome.code in (0, 3), outcome.err
         assert outcome.document["batch"] == 2
-        assert outcome.document["clocks"] == {"note": "clocks were not watched: cpu is no GPU"}
+        assert list(outcome.document["clocks"]) == ["note"] and "processor core" in outcome.document["clocks"]["note"]
 
     assert (finished / "certificate.json").read_bytes() == own
     found = sorted(path.name for path in (finished / "certificate").iterdir())

@@ -58,7 +58,7 @@ def test_a_clearly_smaller_network_is_faster(dense: Path, tmp_path: Path) -> Non
     assert certificate.pruned.median_ms < certificate.dense.median_ms
     assert len(certificate.dense_samples_ms) >= 4 * 20
     assert certificate.fingerprint["runtime"].startswith("onnxruntime")
-    assert certificate.clocks.note == "clocks were not watched: cpu is no GPU" and certificate.clocks.states == ()
+    assert "processor core" in certificate.clocks.note and certificate.clocks.states == ()
 
 
 def test_modules_are_certified_with_a_runtime_that_reads_no_onnx() -> None:

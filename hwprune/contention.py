@@ -1,0 +1,106 @@
+"""Whether something else runs on the processor core that times.
+
+Two hardware threads share a core. What a neighbour does on the other one, in another virtual machine too, shows in no
+load and no clock, and it does not slow all code alike: a loop of short instructions takes nearly twice as long, wide
+arithmetic hardly longer. So it changes the ratio of two networks, and by turns does not help against it: a ResNet-20
+with 1 to 46 channels a layer took 53 % of the dense one's time alone and 66 % beside a neighbour, for half a minute
+(`benchmarks/contention.py`). A short loop of that kind is therefore timed around every block.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+SHARED: Final = 1.5  # over the quickest loop; clocks and caches explain 1.3, a neighbour makes it 1.9 to 2.2
+LOOPS: Final = 3  # of a look, of which the quickest counts: an interrupt is no neighbour
+# A neighbour is waited for at most so long, and then so many times as long as was measured undisturbed.
+PATIENCE_S: Final = 30.0
+PATIENCE: Final = 3.0
+QUICKEST: Final = "HWPRUNE_QUICKEST_LOOP_MS"  # in the environment, so that child processes know it from the start
+FIRST_LOOPS: Final = 2000  # of a process that does not know how quick the loop can be
+
+
+def loop_ms() -> float:
+    """The time that the loop takes now: the quickest of `LOOPS`."""
+    return min(_timed_ms() for _ in range(LOOPS))
+
+
+def _timed_ms() -> float:
+    started, total = time.perf_counter(), 0
+    for number in range(2000):
+        total += number * number
+    return 1000 * (time.perf_counter() - started)
+
+
+@dataclass
+class CoreWatch:
+    """Looks at the core around blocks, for `hwprune.timing`, and again and again while it is shared.
+
+    Attributes:
+        loop_ms: times the loop.
+        now: a clock, in seconds.
+        waited_s: for the core to be free, turns that had to be measured again included.
+        shared: turns that count though the core was shared until patience ran out.
+    """
+
+    loop_ms: Callable[[], float] = loop_ms
+    now: Callable[[], float] = time.monotonic
+    waited_s: float = field(init=False, default=0.0)
+    shared: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if QUICKEST not in os.environ:
+            _learn(min(self.loop_ms() for _ in range(FIRST_LOOPS)))
+        self._started = self._free_at = self.now()
+        self._waits = False
+
+    def look(self) -> bool:
+        """Whether the core is free."""
+        taken_ms = self.loop_ms()
+        if taken_ms < quickest_ms():
+            _learn(taken_ms)
+        free = taken_ms <= SHARED * quickest_ms()
+        if free:
+            now = self.now()
+            self.waited_s += now - self._free_at if self._waits else 0.0
+            self._free_at, self._waits = now, False
+        return free
+
+    def again(self, tries: int) -> bool:
+        """Whether to wait, and to measure the turn again; ``tries`` of it were spoilt."""
+        now = self.now()
+        lost = self.waited_s + now - self._free_at
+        if lost > PATIENCE_S + PATIENCE * (now - self._started - lost):
+            self.waited_s, self._free_at, self._waits = lost, now, False
+            self.shared += 1
+            return False
+        self._waits = True
+        return True  # at once: a process that slept wakes up beside a neighbour more often than one that kept its core
+
+    @property
+    def note(self) -> str:
+        """One sentence on what was seen."""
+        told = []
+        if self.waited_s:
+            told.append(f"{self.waited_s:.1f} s were waited for other work on the processor core to end")
+        if self.shared:
+            told.append(f"{self.shared} turns count though it shared the core")
+        return "; ".join(told) or "no other work was seen on the processor core"
+
+
+def core_watch(*, on_cpu: bool) -> CoreWatch | None:
+    """A watch for what runs on a processor; None for what runs elsewhere."""
+    return CoreWatch() if on_cpu else None
+
+
+def quickest_ms() -> float:
+    """The quickest loop that this process or one that started it has seen; infinite before the first."""
+    return float(os.environ.get(QUICKEST, "inf"))
+
+
+def _learn(taken_ms: float) -> None:
+    os.environ[QUICKEST] = repr(taken_ms)
