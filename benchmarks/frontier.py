@@ -16,7 +16,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from cases import add_files, given, opened
 from frontier_bench import Bench
-from frontier_methods import METHODS, VARIANTS
+from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
 from recording import RESULTS, fingerprint, markdown, record
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,7 +48,7 @@ TRIED = "What else was tried, of which none is in the comparison above:"
 
 
 def main() -> int:
-    """Run what is missing, record all, draw; exit 1 where hwprune is not ahead of all others at a target."""
+    """Run what is missing, record all, draw; exit 1 where hwprune is not ahead of all other tools at a target."""
     options = _options()
     torch.set_num_threads(options.threads)
     dense: dict[str, float] = {}  # top-1 by network
@@ -65,7 +65,7 @@ def main() -> int:
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "frontier.png").write_bytes(_drawn(compared))
     print(text)
-    return int(not all(lead.holds for lead in _leads(compared)))
+    return int(not all(lead.holds for lead in _leads(compared, TOOLS)))
 
 
 def _one(name: str, target: str, method: str, seed: int, options: argparse.Namespace, dense: dict[str, float]) -> None:
@@ -151,13 +151,9 @@ def _told(values: Sequence[float]) -> str:
     return f"{100 * mean(values):.1f}{spread} %"
 
 
-def _is_ours(method: str) -> bool:
-    return method.startswith("hwprune")
-
-
 @dataclass(frozen=True)
 class Lead:
-    """How far hwprune's best method is ahead of the best other one, after training.
+    """How far hwprune's best method is ahead of the best one of others, after training.
 
     Attributes:
         points: of top-1, as a share; negative where it is behind.
@@ -185,19 +181,19 @@ class Lead:
         )
 
 
-def _leads(runs: Sequence[Mapping[str, Any]]) -> list[Lead]:
-    """Of every network and target that methods of both sides have."""
+def _leads(runs: Sequence[Mapping[str, Any]], others: Collection[str]) -> list[Lead]:
+    """Over these others, of every network and target that methods of both sides have."""
     cells = {key: _by_seed(own) for key, own in _cells(runs).items()}
     means = {key: mean(tuned.values()) for key, tuned in cells.items() if tuned}
     found = []
     for network, target in dict.fromkeys(key[:2] for key in means):
         ours, other = (
             max(
-                (key for key in means if key[:2] == (network, target) and _is_ours(key[2]) is side),
+                (key for key in means if key[:2] == (network, target) and key[2] in side),
                 key=lambda key: means[key],
                 default=None,
             )
-            for side in (True, False)
+            for side in (OURS, others)
         )
         if ours and other:
             differences = [cells[ours][seed] - cells[other][seed] for seed in cells[ours].keys() & cells[other].keys()]
@@ -212,7 +208,8 @@ def _by_seed(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = {run["note"]: run["method"].partition(",")[0] for run in runs if run.get("note")}
-    return [f"- {lead}" for lead in _leads(runs)] + [f"- {method}: {note}" for note, method in notes.items()]
+    leads = [*_leads(runs, TOOLS), *_leads(runs, CRITERIA)]
+    return [f"- {line}" for line in (*leads, *(f"{method}: {note}" for note, method in notes.items()))]
 
 
 def _drawn(runs: Sequence[Mapping[str, Any]]) -> bytes:
@@ -232,7 +229,7 @@ def _drawn(runs: Sequence[Mapping[str, Any]]) -> bytes:
                 for key, own in cells.items()
                 if key[2] == method
             )
-            style = {"linewidth": 2.5, "zorder": 3} if _is_ours(method) else {"linewidth": 1, "alpha": 0.8}
+            style = {"linewidth": 2.5, "zorder": 3} if method in OURS else {"linewidth": 1, "alpha": 0.8}
             look = {"marker": "osD^v<>Pp*hXd"[number % 13], "color": f"C{number % 10}", "markersize": 5}
             panel.plot(*zip(*points, strict=True), label=method, **look, **style)
         panel.set(title=network, xlabel="certified latency / dense", ylabel="top-1 after training")

@@ -257,17 +257,22 @@ def _term(norm: nn.BatchNorm2d) -> Tensor:
 
 
 plain = partial(with_hwprune, compensate=False)  # weights cut and no more, as in the papers of these criteria
-METHODS: Mapping[str, Method] = {
+OURS: Mapping[str, Method] = {
     "hwprune": with_hwprune,
     "hwprune, exact": partial(with_hwprune, search="exact"),
     "hwprune, Fisher": partial(with_hwprune, importance="fisher"),
     "hwprune, Fisher, exact": partial(with_hwprune, importance="fisher", search="exact"),
+}
+# Importance of other papers over cost, with hwprune's coupled channels, tables and search.
+CRITERIA: Mapping[str, Method] = {
     "Fisher / latency": partial(plain, importance="fisher"),
     "Fisher / memory": partial(plain, importance="fisher", normalisation="memory"),
     "Fisher / MACs": partial(plain, importance="fisher", normalisation="flops"),
     "Fisher / nothing": partial(plain, importance="fisher", normalisation="none"),
     "Taylor / latency": partial(plain, importance="taylor"),
     "magnitude / latency": partial(plain, importance="magnitude"),
+}
+TOOLS: Mapping[str, Method] = {
     "Group Fisher's recipe": partial(paper, steps=200),
     "HALP-style": halp,
     "uniform widths": uniform,
@@ -279,6 +284,7 @@ METHODS: Mapping[str, Method] = {
         for isomorphic in (False, True)
     },
 }
+METHODS: Mapping[str, Method] = {**OURS, **CRITERIA, **TOOLS}
 # How often importance is to be refreshed, whether weights are to train in between, and what compensation brings.
 VARIANTS: Mapping[str, Method] = {
     **{f"hwprune, milestones {count}": partial(with_hwprune, milestones=count) for count in (1, 2, 4, 8)},
