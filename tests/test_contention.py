@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwprune import contention
 from hwprune.contention import PATIENCE, PATIENCE_S, QUICKEST, CoreWatch, core_watch, loop_ms, quickest_ms
 from hwprune.timing import interleave, measure_paired
 
@@ -59,8 +60,10 @@ def ratio(core: Core, watch: CoreWatch | None) -> float:
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How quick the loop is on the simulated core."""
+    """How quick the loop is on the simulated core, and how long it is waited for."""
     monkeypatch.setenv(QUICKEST, str(LOOP_MS))
+    monkeypatch.setattr(contention, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(contention, "PATIENCE", PATIENCE)
 
 
 def test_a_neighbour_that_comes_and_goes_does_not_change_the_ratio() -> None:

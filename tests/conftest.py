@@ -1,0 +1,18 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hwprune import contention
+
+
+@pytest.fixture(scope="session", autouse=True)
+def impatient() -> Iterator[None]:
+    """Tests ask for no true latency, so they wait for a shared core as good as not at all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contention, "PATIENCE_S", 0.2)
+        patch.setattr(contention, "PATIENCE", 0.1)
+        yield
