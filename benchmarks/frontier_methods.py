@@ -186,8 +186,7 @@ def halp(bench: Bench, target: float, *, steps: int = 16, batches: int = 2) -> F
     """HALP-style: see the module.
 
     So many steps of equal proportion, the last one by the knob from the last network that is measured above the target.
-    What the table says along outputs hardly falls below a processor's block of channels, so a limit can be out of its
-    reach; the narrowest network that it knows of is taken then.
+    Where the table, along outputs, is nowhere within the limit, the narrowest network that it knows of is taken.
     """
     settings = Settings("50%", runtime="onnxruntime", multiple=MULTIPLE)
     subject = Subject(bench.case.model, bench.case.data.input_shape, settings, bench.folder, Silent(), bench.case.name)

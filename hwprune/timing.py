@@ -206,17 +206,19 @@ def interleave(
 
 def _turn(order: Sequence[tuple[int, Timed, int]], watch: Watch | None) -> list[tuple[int, float]]:
     """One block of each engine; once more where the watch says so."""
+    if watch is None:
+        return [(which, _block(engine, runs)) for which, engine, runs in order]
     tries = 0
     while True:
         tries += 1
-        begins_well = watch is None or watch.look()
-        if not begins_well and watch is not None and watch.again(tries):
+        begins_well = watch.look()
+        if not begins_well and watch.again(tries):
             continue
-        well, medians = True, []
+        ends_well, medians = True, []
         for which, engine, runs in order:
             medians.append((which, _block(engine, runs)))
-            well = (watch is None or watch.look()) and well
-        if well or watch is None or not begins_well or not watch.again(tries):
+            ends_well = watch.look() and ends_well
+        if ends_well or not begins_well or not watch.again(tries):
             return medians
 
 

@@ -53,6 +53,7 @@ class TensorRT:
     """
 
     reads_onnx = True
+    on_cpu = False
 
     def __init__(
         self,
@@ -87,10 +88,6 @@ class TensorRT:
     @property
     def can_time(self) -> bool:
         return self.compute_capability is None and torch.cuda.is_available()
-
-    @property
-    def on_cpu(self) -> bool:
-        return False
 
     @property
     def _capability(self) -> Capability | None:
