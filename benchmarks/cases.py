@@ -47,6 +47,25 @@ class Turned:
         return len(self.upright)
 
 
+@dataclass(frozen=True)
+class First:
+    """The first batch alone: fine-tuning validates after every epoch, which takes as long as the epoch where that is
+    short, and nothing here looks at it.
+    """
+
+    all_of: Batches
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """That batch."""
+        yield next(self.all_of.epoch(number))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def __len__(self) -> int:
+        return 1
+
+
 def add_files(parser: argparse.ArgumentParser) -> None:
     """Options that say where the files are; a network whose files are not given is left out."""
     parser.add_argument("--cifar", type=Path, help="folder of CIFAR-10")

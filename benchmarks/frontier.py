@@ -17,13 +17,13 @@ import re
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
-from cases import add_files, given, opened
+from cases import First, add_files, given, opened
 from frontier_bench import Bench
 from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
 from recording import RESULTS, fingerprint, markdown, record
@@ -90,7 +90,7 @@ def _one(name: str, target: str, method: str, seed: int, options: argparse.Names
     reestimate(small, case.data.calibration)
     untrained = evaluate(small, case.data.validation)
     recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - found.steps), lr=LR.get(name, case.lr), seed=seed)
-    finetune(small, case.data, recipe)
+    finetune(small, replace(case.data, validation=First(case.data.validation)), recipe)
     tuned = evaluate(small, case.data.validation)
     certificate = bench.certified(small)
     left, all_ = (sum(one.numel() for one in network.parameters()) for network in (small, case.model))
