@@ -15,7 +15,7 @@ from cases import Case
 from torch import Tensor, nn
 
 import hwprune
-from hwprune.contention import core_watch
+from hwprune.clocks import watch_for
 from hwprune.data.batches import Batch
 from hwprune.device import resolve
 from hwprune.errors import EngineError
@@ -112,7 +112,7 @@ class Bench:
             closing(runtime.build_onnx(self.dense_onnx)) as dense,
             closing(runtime.build_onnx(self.onnx(small))) as own,
         ):
-            return measure_ratio(dense, own, watch=core_watch(on_cpu=runtime.on_cpu)).ratio
+            return measure_ratio(dense, own, watch=watch_for(runtime.cuda_index)).ratio
 
     def certified(self, small: nn.Module) -> Certificate:
         """The paired test with rebuilt engines."""

@@ -93,11 +93,6 @@ class CoreWatch:
         return "; ".join(told) or "no other work was seen on the processor core"
 
 
-def core_watch(*, on_cpu: bool) -> CoreWatch | None:
-    """A watch for what runs on a processor; None for what runs elsewhere."""
-    return CoreWatch() if on_cpu else None
-
-
 def quickest_ms() -> float:
     """The quickest loop that this process or one that started it has seen; infinite before the first."""
     return float(os.environ.get(QUICKEST, "inf"))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprune import contention
-from hwprune.contention import PATIENCE, PATIENCE_S, QUICKEST, CoreWatch, core_watch, loop_ms, quickest_ms
+from hwprune.contention import PATIENCE, PATIENCE_S, QUICKEST, CoreWatch, loop_ms, quickest_ms
 from hwprune.timing import interleave, measure_paired
 
 LOOP_MS = 1.0
@@ -124,7 +124,6 @@ def test_child_processes_know_the_quickest_loop() -> None:
 def test_a_process_that_knows_nothing_tries_the_loop_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(QUICKEST)
     assert quickest_ms() == float("inf")
-    watch = core_watch(on_cpu=True)
-    assert watch is not None and watch.note == "no other work was seen on the processor core"
+    watch = CoreWatch()
+    assert watch.note == "no other work was seen on the processor core"
     assert 0 < quickest_ms() < 10 * loop_ms()
-    assert core_watch(on_cpu=False) is None

@@ -17,7 +17,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from hwprune.contention import CoreWatch, core_watch
+from hwprune.clocks import watch_for
 from hwprune.device import Device
 from hwprune.errors import DeviceError
 from hwprune.latency import isolated
@@ -27,7 +27,7 @@ from hwprune.latency.wanted import default_choices as default_choices
 from hwprune.latency.wanted import wanted_layers as wanted_layers
 from hwprune.layer import Layer
 from hwprune.runtimes.base import Engine, Runtime
-from hwprune.timing import NOISY_CV, Paired, measure_paired
+from hwprune.timing import NOISY_CV, Paired, Watch, measure_paired
 
 FLUSH_S: Final = 3.0
 MOST_FLUSHING: Final = 0.05  # share of the time; a table of 8000 rows takes 0.7 s to merge and write
@@ -134,12 +134,12 @@ class _Bench:
 
     runtime: Runtime
     reference: Engine = field(init=False)
-    watch: CoreWatch | None = field(init=False)
+    watch: Watch = field(init=False)
     frames: dict[tuple[object, ...], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reference = reference_engine(self.runtime)
-        self.watch = core_watch(on_cpu=self.runtime.on_cpu)
+        self.watch = watch_for(self.runtime.cuda_index)
 
     def entry(self, layer: Layer, *, blocks: int, most_blocks: int) -> Entry:
         """The layer, measured."""

@@ -17,10 +17,10 @@ from typing import Final
 
 from torch import nn
 
-from hwprune.contention import CoreWatch, core_watch
+from hwprune.clocks import watch_for
 from hwprune.loop.subject import Subject
 from hwprune.runtimes.base import Engine
-from hwprune.timing import interleave
+from hwprune.timing import Watch, interleave
 from hwprune.validation.engine import Ratio, measure_ratio
 
 SHORT_MS: Final = 10.0  # of the dense network: what takes less differs more from engine to engine
@@ -94,8 +94,8 @@ class Beside:
         return self.subject.spec.name.startswith("tensorrt")
 
     @cached_property
-    def _watch(self) -> CoreWatch | None:
-        return core_watch(on_cpu=self.subject.runtime.on_cpu)
+    def _watch(self) -> Watch:
+        return watch_for(self.subject.runtime.cuda_index)
 
     @cached_property
     def _is_short(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hwprune.contention import core_watch
+from hwprune.clocks import watch_for
 from hwprune.files import write_atomically
 from hwprune.loop.job import Job
 from hwprune.plan import Plan
@@ -103,7 +103,7 @@ def _timed(job: Job, file: Path, small: nn.Module, folder: Path) -> EngineReport
     started = time.monotonic()
     with closing(job.subject.engine(small)) as engine, closing(job.subject.engine(job.subject.model)) as dense:
         build_s = time.monotonic() - started
-        ratio = measure_ratio(dense, engine, watch=core_watch(on_cpu=job.subject.runtime.on_cpu))
+        ratio = measure_ratio(dense, engine, watch=watch_for(job.subject.runtime.cuda_index))
         memory = engine.memory()
         return EngineReport(
             ok=True,

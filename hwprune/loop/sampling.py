@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 
-from hwprune.contention import core_watch
+from hwprune.clocks import watch_for
 from hwprune.device import resolve
 from hwprune.latency.attribution import Attributor
 from hwprune.latency.design import around
@@ -211,7 +211,7 @@ class _Sampler:
             closing(reference_engine(self.subject.runtime)) as reference,
         ):
             build_s = clock.lap()
-            watch = core_watch(on_cpu=self.subject.runtime.on_cpu)
+            watch = watch_for(self.subject.runtime.cuda_index)
             paired = measure_paired(
                 engine, reference, blocks=15, most_blocks=45, block_ms=BLOCK_MS, gate=GATE, watch=watch
             )

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 
-from hwprune.contention import core_watch
+from hwprune.clocks import watch_for
 from hwprune.cost.normalisation import Normalisation, mac_ops, price
 from hwprune.cost.points import family_of
 from hwprune.cost.work import parameter_names, work
@@ -133,7 +133,7 @@ class _Bench:
     """The runtime with its reference workload."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime, self.watch = runtime, core_watch(on_cpu=runtime.on_cpu)
+        self.runtime, self.watch = runtime, watch_for(runtime.cuda_index)
         self.reference: Engine = (
             runtime.build_onnx(isolated.reference_onnx())
             if runtime.reads_onnx

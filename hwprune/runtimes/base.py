@@ -83,7 +83,7 @@ class Runtime(Protocol):
         reads_onnx: whether ``build_onnx`` works; else only ``build`` does.
         can_time: whether the device that engines are built for is in this machine. False means engines are built
             (for a named compute capability) but ``time``, ``run``, ``layers`` raise `EngineError`.
-        on_cpu: whether engines run on a processor.
+        cuda_index: number of the card that engines run on; None where they run on a processor, or nowhere here.
     """
 
     @property
@@ -97,7 +97,7 @@ class Runtime(Protocol):
     @property
     def can_time(self) -> bool: ...
     @property
-    def on_cpu(self) -> bool: ...
+    def cuda_index(self) -> int | None: ...
 
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Engine:
         """An engine for ``model`` in eval mode at the shapes of ``example_inputs``. The model is not changed."""

@@ -61,8 +61,8 @@ class OnnxRuntime:
         return PROVIDERS[self.provider] in self._ort.get_available_providers()
 
     @property
-    def on_cpu(self) -> bool:
-        return self.provider == "cpu"
+    def cuda_index(self) -> int | None:
+        return self.index if self.provider == "cuda" else None
 
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> OnnxRuntimeEngine:
         """An engine for ``model`` in eval mode at the shapes of ``example_inputs``."""

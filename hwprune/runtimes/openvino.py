@@ -29,7 +29,7 @@ class OpenVino:
     name = "openvino"
     reads_onnx = True
     can_time = True
-    on_cpu = True
+    cuda_index = None
 
     def __init__(self, *, threads: int = 1, precision: str = "fp32") -> None:
         if precision not in PRECISIONS:

@@ -46,11 +46,11 @@ class PyTorchRuntime:
 
     @property
     def can_time(self) -> bool:
-        return self.on_cpu or torch.cuda.is_available()
+        return self.device.type == "cpu" or torch.cuda.is_available()
 
     @property
-    def on_cpu(self) -> bool:
-        return self.device.type == "cpu"
+    def cuda_index(self) -> int | None:
+        return None if self.device.type == "cpu" else self.device.index or 0
 
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> PyTorchEngine:
         """An engine for a copy of ``model`` at the shapes of ``example_inputs``."""

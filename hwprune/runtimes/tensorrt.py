@@ -53,7 +53,6 @@ class TensorRT:
     """
 
     reads_onnx = True
-    on_cpu = False
 
     def __init__(
         self,
@@ -88,6 +87,10 @@ class TensorRT:
     @property
     def can_time(self) -> bool:
         return self.compute_capability is None and torch.cuda.is_available()
+
+    @property
+    def cuda_index(self) -> int | None:
+        return self.index if self.can_time else None
 
     @property
     def _capability(self) -> Capability | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hwprune.contention import core_watch
+from hwprune.clocks import watch_for
 from hwprune.errors import HwpruneError
 from hwprune.files import write_atomically
 from hwprune.runtimes.base import Engine, Runtime
@@ -89,7 +89,7 @@ def _samples_ms(engine: Engine) -> tuple[float, ...]:
 def _ratio(runtime: Runtime, candidate: Engine, dense_onnx: Path) -> Ratio:
     dense = runtime.build_onnx(dense_onnx)
     try:
-        return measure_ratio(dense, candidate, watch=core_watch(on_cpu=runtime.on_cpu))
+        return measure_ratio(dense, candidate, watch=watch_for(runtime.cuda_index))
     finally:
         dense.close()
 

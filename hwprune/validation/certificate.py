@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from hwprune.clocks import Clocks
 from hwprune.errors import RunError
 from hwprune.files import write_atomically
 from hwprune.timing import Comparison, Timing, compare
 from hwprune.units import format_ms, format_percent
-from hwprune.validation.clocks import Clocks
 
 SCHEMA = 1
 UNWATCHED = Clocks("clocks were not watched")  # in certificates of 0.1.0

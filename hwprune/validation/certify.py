@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from hwprune.device import resolve
+from hwprune.clocks import watch_for
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.timing import Comparison, Watch, compare, interleave
 from hwprune.validation.certificate import Certificate as Certificate
-from hwprune.validation.clocks import watch_for
 
 FEWEST_REBUILDS = 3  # builders choose among kernels by timing them, so two builds of one network differ
 MOST_REBUILDS = 12
@@ -64,14 +63,14 @@ def certify(
             f"{rebuilds} rebuilds are too few for a certificate", fix=f"ask for {FEWEST_REBUILDS} or more"
         )
     fresh = replace(spec, timing_cache="")  # with tactics kept from before, rebuilds would hide how builds differ
-    runtime, watch = fresh.open(), watch_for(resolve(spec.device))
+    runtime = fresh.open()
     if not runtime.can_time:
         raise EngineError(
             f"{spec.device} is not in this machine, so nothing can be timed",
             effect="engines can be built for it here, but a certificate needs the device",
             fix="run `hwprune certify` on a machine that has it",
         )
-    most = max(rebuilds, most_rebuilds)
+    most, watch = max(rebuilds, most_rebuilds), watch_for(runtime.cuda_index)
     measured: tuple[list[_Rebuild], list[_Rebuild]] = ([], [])
 
     def rebuilt() -> Iterator[tuple[Blocks, Blocks]]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hwprune.contention import core_watch
+from hwprune.clocks import watch_for
 from hwprune.errors import EngineError
 from hwprune.layer import Layer
 from hwprune.runtimes.base import Engine, LayerTime
@@ -203,7 +203,7 @@ def profiled(
         )
     with ExitStack() as stack:
         engines = [stack.enter_context(closing(engine_of(runtime, model))) for model in (dense, pruned)]
-        blocks = interleave(engines, blocks=BLOCKS, watch=core_watch(on_cpu=runtime.on_cpu))
+        blocks = interleave(engines, blocks=BLOCKS, watch=watch_for(runtime.cuda_index))
         measured = [float(np.median(medians)) for medians in blocks]
         turns = [[_round(engine, ms) for engine, ms in zip(engines, measured, strict=True)] for _ in range(rounds)]
     first, second = (

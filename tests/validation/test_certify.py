@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from hwprune.clocks import Clocks, State
 from hwprune.device import resolve
 from hwprune.errors import EngineError, RunError
 from hwprune.runtimes.select import RuntimeSpec
 from hwprune.timing import Comparison, Timing, compare
 from hwprune.validation.certify import Certificate, certify
-from hwprune.validation.clocks import Clocks, State
 from tests.validation.networks import two_convolutions
 
 CPU = RuntimeSpec("onnxruntime", "cpu")

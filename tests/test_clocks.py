@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
+
+from hwprune.clocks import MOST_TRIES, Clocks, ClockWatch, State, read_state, watch_for
 from hwprune.contention import CoreWatch
-from hwprune.device import Device
 from hwprune.timing import interleave
-from hwprune.validation.clocks import MOST_TRIES, Clocks, ClockWatch, State, read_state, watch_for
 
 CALM = State(1980, 3201, 350.5, 61)
 HOT = State(1400, 3201, 690.0, 88, ("hardware thermal slowdown",))
@@ -113,15 +115,16 @@ def test_what_was_seen_comes_back_from_json() -> None:
     assert Clocks.from_dict(watch.clocks.as_dict()) == watch.clocks
 
 
-def test_without_a_card_nothing_is_watched_and_that_is_said() -> None:
-    watch = watch_for(Device("rtx3090", "cuda", None, (8, 6), here=False))
+def test_where_nvml_cannot_be_asked_nothing_is_spoilt_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it was not installed
+    watch = watch_for(0)
 
     assert isinstance(watch, ClockWatch) and watch.look() and watch.states == []
-    assert watch.clocks.as_dict() == {"note": "clocks were not watched: rtx3090 is not in this machine"}
+    assert watch.clocks.as_dict() == {"note": "clocks were not watched: nvidia-ml-py is not installed"}
 
 
 def test_a_processor_is_watched_for_what_shares_its_core() -> None:
-    watch = watch_for(Device("cpu", "cpu"))
+    watch = watch_for(None)
     interleave([Steady(), Steady()], blocks=2, watch=watch)
 
     assert isinstance(watch, CoreWatch)

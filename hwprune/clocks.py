@@ -19,7 +19,6 @@ from typing import Any, Final
 import torch
 
 from hwprune.contention import CoreWatch
-from hwprune.device import Device
 
 MOST_TRIES: Final = 4  # of one turn, the first included
 REST_S: Final = 0.5  # before a turn is measured again
@@ -139,21 +138,20 @@ class ProcessorWatch(CoreWatch):
         return Clocks(self.note)
 
 
-def watch_for(device: Device) -> ClockWatch | ProcessorWatch:
-    """A watch for the device: NVML's where it is a GPU that is here, else one that says why it sees nothing; for a
-    processor, one that sees whether something else runs on its core.
+def watch_for(cuda_index: int | None) -> ClockWatch | ProcessorWatch:
+    """A watch for what runs on this card, by NVML, or on a processor (None), whose core something else may share.
+
+    Where NVML cannot be asked, the watch says so and finds nothing spoilt.
     """
-    if device.kind != "cuda":
+    if cuda_index is None:
         return ProcessorWatch()
-    if device.index is None:
-        return ClockWatch(None, f"{device.name} is not in this machine")
     try:
         import pynvml
     except ImportError:
         return ClockWatch(None, "nvidia-ml-py is not installed")
     try:
         pynvml.nvmlInit()
-        uuid = str(torch.cuda.get_device_properties(device.index).uuid)
+        uuid = str(torch.cuda.get_device_properties(cuda_index).uuid)
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
     except pynvml.NVMLError as error:
         return ClockWatch(None, f"NVML does not answer: {error}")
