@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from hwprune.loop.masked import masked_down
 from hwprune.loop.memory import check_told
 from hwprune.loop.milestones import Place, search_down
 from hwprune.loop.points import point
+from hwprune.loop.regularized import drawn_after, drawn_before
 from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
@@ -218,7 +219,7 @@ def _all_of(job: Job) -> tuple[Result, ...]:
             )
     check_told(job, dense)
     points = points_of(job, dense)
-    place = Place.start(job)
+    place = replace(Place.start(job), weights=drawn_before(job))
     results = []
     for aims in points:
         goal = aims[0].goal
@@ -236,8 +237,8 @@ def _all_of(job: Job) -> tuple[Result, ...]:
 
 def _result(job: Job, aims: Aims, place: Place, dense_top1: float) -> Result:
     """The network at this place, recovered, written and certified."""
-    plan = place.plan
-    small, found = recovered(job, plan, damped(job, plan, place.weights))
+    plan, weights = drawn_after(job, place.plan, place.weights)
+    small, found = recovered(job, plan, damped(job, plan, weights))
     written(job, small, plan)
     certificate, *further = certified(job, small, plan)
     result = Result(

@@ -18,6 +18,7 @@ from hwprune.cli.correlating import correlate
 from hwprune.cli.doctor import doctor
 from hwprune.cli.explaining import explain
 from hwprune.cli.inspecting import inspect
+from hwprune.cli.listing import methods
 from hwprune.cli.profiling import profile
 from hwprune.cli.pruning import prune
 from hwprune.cli.quickstart import quickstart
@@ -51,7 +52,7 @@ def _interruptible(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for command in (quickstart, prune, profile, inspect, validate, certify, explain, correlate, doctor):
+for command in (quickstart, prune, profile, inspect, validate, certify, explain, correlate, methods, doctor):
     app.command()(_interruptible(command))
 
 

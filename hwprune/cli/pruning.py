@@ -74,7 +74,8 @@ def prune(
         float, Text(help="seconds after which a builder is stopped", rich_help_panel=ENGINES)
     ] = 600.0,
     importance: Annotated[
-        str, Text(help="obs, fisher, taylor or magnitude; default: obs", rich_help_panel=CHANNELS)
+        str,
+        Text(help="obs (default), fisher, ...: `hwprune methods` lists them; or your own", rich_help_panel=CHANNELS),
     ] = "",
     compensate: Annotated[
         bool,
@@ -128,6 +129,12 @@ def prune(
     damping_steps: Annotated[
         int, Text(help="of training in which what goes fades, instead of a cut at once", rich_help_panel=CHANNELS)
     ] = 0,
+    regularizer: Annotated[
+        str, Text(help="training under orthoreg, greg1, ...: `hwprune methods` lists them", rich_help_panel=CHANNELS)
+    ] = "",
+    regularizer_steps: Annotated[
+        int, Text(help="of that training; 0 takes one pass over the images", rich_help_panel=CHANNELS)
+    ] = 0,
     tries: Annotated[
         int, Text(help="candidates at the target until one is measured to meet it", rich_help_panel=CHANNELS)
     ] = 6,
@@ -174,6 +181,8 @@ def prune(
         milestones=milestones,
         milestone_steps=milestone_steps,
         damping_steps=damping_steps,
+        regularizer=regularizer,
+        regularizer_steps=regularizer_steps,
         tries=tries,
         engines=tuple(engine or ()),
         engine_timeout_s=engine_timeout,

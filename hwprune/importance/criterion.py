@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,11 @@ Scores = dict[str, NDArray[np.float64]]
 
 Batches = Iterable[tuple[Tensor | Sequence[Tensor], Any]]
 Loss = Callable[[Any, Any], Tensor]
+
+
+COSTS = ("macs", "params", "memory", "latency")  # memory: counted elements; latency: ms
+Saved = Mapping[str, Mapping[str, float]]
+"""What one channel fewer saves at present widths: name of the cost -> name of the group -> how much."""
 
 
 class Criterion(Protocol):
@@ -40,6 +45,18 @@ class Criterion(Protocol):
         """
 
 
+@runtime_checkable
+class Costed(Criterion, Protocol):
+    """A criterion that counts costs itself, besides what importance is divided by."""
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Which of `Saved` it wants."""
+
+    def priced(self, saved: Saved) -> Criterion:
+        """The criterion that knows them."""
+
+
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy summed over samples, so that every sample's gradient is its own."""
     return functional.cross_entropy(outputs, targets, reduction="sum")
@@ -55,6 +72,11 @@ def by_group(network: Network, values: NDArray[np.float64], name: str) -> Scores
     scores = {group.name: values[group.numbers].astype(np.float64) for group in network.free}
     check_finite(scores, name)
     return scores
+
+
+def of_mean_one(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(width,): a group's values over their mean, where values of different groups do not compare."""
+    return values / max(float(values.mean()), float(np.finfo(np.float64).tiny))
 
 
 def check_readers(network: Network, title: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
+from hwprune.graph.makers import makers
 from hwprune.graph.network import Network
-from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
+from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, of_mean_one
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,11 @@ class Magnitude:
 
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
         """See `Criterion.scores`; reads no data."""
-        state = dict(model.named_parameters(remove_duplicate=False))
-        scores: Scores = {}
+        pieces, scores = makers(model, network), Scores()
         for group in network.free:
             squares = np.zeros(group.width)
-            for slot in group.slots:
-                weight = state.get(slot.parameter)
-                if slot.contracted or weight is None or weight.dim() < 2:
-                    continue
-                others = [dim for dim in range(weight.dim()) if dim != slot.dim]
-                rows = weight.detach().double().square().sum(others).cpu().numpy()
-                squares += rows[slot.indices].sum(1)
-            norms = np.sqrt(squares)
-            scores[group.name] = norms / max(float(norms.mean()), torch.finfo(torch.float64).tiny)
+            for piece in pieces[group.name]:
+                squares += piece.per_channel(piece.parameter.detach().double().square())
+            scores[group.name] = of_mean_one(np.sqrt(squares))
         check_finite(scores, self.name)
         return scores

@@ -73,14 +73,38 @@ def _moved(targets: Any, device: torch.device) -> Any:
     return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, targets)
 
 
+def mean_gradients(
+    model: nn.Module, network: Network, batches: Batches, loss: Loss, parameters: Sequence[nn.Parameter]
+) -> list[Tensor]:
+    """Gradient of the mean loss over all samples with respect to each parameter; zero where it has no part in it."""
+    totals, seen = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters], 0
+    with needing_gradients(model, parameters):
+        for samples, run in passes(model, network, batches, loss):
+            gradients = torch.autograd.grad(run(), parameters, allow_unused=True)
+            for total, gradient in zip(totals, gradients, strict=True):
+                if gradient is not None:
+                    total += gradient
+            seen += samples
+    return [total / seen for total in totals]
+
+
 @contextmanager
-def only_inputs_need_gradients(model: nn.Module) -> Iterator[None]:
-    """Weights frozen: a third of the backward pass is saved. Every flag is restored."""
+def needing_gradients(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """These parameters need gradients; the others as they did. Every flag is restored."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for parameter, _ in flags:
-        parameter.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
     try:
         yield
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def only_inputs_need_gradients(model: nn.Module) -> Iterator[None]:
+    """Weights frozen: a third of the backward pass is saved. Every flag is restored."""
+    with needing_gradients(model, ()):
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        yield

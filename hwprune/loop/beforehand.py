@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hwprune import methods
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
 from hwprune.latency.profiler import open_table
 from hwprune.loop.goal import amount_of, needs_table
-from hwprune.loop.judging import check_importance
 from hwprune.loop.prediction import stored_table
 from hwprune.loop.subject import Subject, check_multiples
 from hwprune.loop.unmeasured import required_mixture
@@ -30,7 +30,9 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
     """
     settings = subject.settings
     check_fits(data, subject.model)
-    check_importance(settings.criterion)
+    methods.check("importance", settings.criterion)
+    if settings.regularizer:
+        methods.check("regularizer", settings.regularizer)
     loosest = Target.parse_all(settings.target)[0]
     if loosest.relative:
         loosest.ratio(1.0)

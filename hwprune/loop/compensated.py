@@ -19,10 +19,10 @@ from hwprune.recovery.checkpoint import write_safetensors
 def compensated(job: Job, before: Plan, plan: Plan, weights: Path | None, milestone: int, name: str) -> Path | None:
     """The file of the weights with which the network loses what ``plan`` takes from ``before``.
 
-    They have the dense network's shapes. Where channels fade instead of being cut (`Settings.damping_steps`) nothing is
+    They have the dense network's shapes. Where channels fade instead of being cut (`Settings.fades`) nothing is
     taken over, or it would be there twice; then, and where it is not asked for, ``weights`` are returned.
     """
-    if not job.settings.compensate or job.settings.damping_steps:
+    if not job.settings.compensate or job.settings.fades:
         return weights
     file, network = job.run.path / f"compensated-{name}.safetensors", job.subject.network
 

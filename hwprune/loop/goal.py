@@ -60,12 +60,12 @@ def goal_of(job: Job, target: Target, dense_ms: float | None) -> Goal:
 
 
 def needs_table(subject: Subject) -> bool:
-    """Whether the search looks into a latency table: for latency, for what layers take, or to divide by either.
+    """Whether a run looks into a latency table: for latency, for what layers take, or for importance that counts it.
 
     A bound on memory alone does not ask for the table of a device that is not here: counted sizes guide it then.
     """
     settings = subject.settings
-    latency = Target.parse_all(settings.target)[0].quantity == "latency"
+    latency = Target.parse_all(settings.target)[0].quantity == "latency" or "latency" in settings.counted
     return latency or settings.normalisation in MEASURED or bool(settings.max_memory and subject.runtime.can_time)
 
 

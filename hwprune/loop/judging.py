@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from hwprune.errors import HwpruneError
+from hwprune import methods
+from hwprune.cost.normalisation import Normalisation, price
 from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
-from hwprune.importance.criterion import Criterion, Scores, cross_entropy
-from hwprune.importance.fisher import Fisher
-from hwprune.importance.magnitude import Magnitude
-from hwprune.importance.obs import OptimalBrainSurgeon
-from hwprune.importance.taylor import Taylor
+from hwprune.importance.criterion import Costed, Criterion, Saved, Scores, cross_entropy
+from hwprune.loop.aim import Aims
 from hwprune.loop.job import Job
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
+from hwprune.search.problem import Op
 
-CRITERIA: Mapping[str, Criterion] = {c.name: c for c in (Fisher(), Magnitude(), Taylor(), OptimalBrainSurgeon())}
+PRICED: Final[Mapping[str, Normalisation]] = {
+    "macs": "flops",
+    "params": "params",
+    "memory": "memory",
+    "latency": "latency",
+}
 
 
-def check_importance(name: str) -> None:
-    """Raises HwpruneError for a name that no criterion has."""
-    if name not in CRITERIA:
-        raise HwpruneError(f"unknown importance {name!r}", fix=f"choose one of {', '.join(sorted(CRITERIA))}")
-
-
-def importance(job: Job, plan: Plan, milestone: int, weights: Path | None) -> Scores:
+def importance(job: Job, aims: Aims, plan: Plan, milestone: int, weights: Path | None) -> Scores:
     """Importance of the channels that ``plan`` still keeps, judged in the network that it has made."""
-    criterion = CRITERIA[job.settings.criterion]
+    criterion: Criterion = methods.make("importance", job.settings.criterion)
     file = job.run.path / f"importance-{milestone}.safetensors"
     if file.exists():
         return dict(load_file(file))
@@ -39,11 +38,35 @@ def importance(job: Job, plan: Plan, milestone: int, weights: Path | None) -> Sc
     small = recovered_statistics(job, plan, weights)
     inputs = tuple(x.to(job.subject.trainer) for x in job.subject.inputs)
     network = analyze(small, inputs, exclude=job.settings.exclude, choices=job.settings.choices)
+    if isinstance(criterion, Costed):
+        criterion = criterion.priced(_saved(job, aims, plan, criterion.costs))
     found = criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
     # A grouped convolution that is down to one offset is depthwise in the smaller network, where its groups go whole.
     scores = {name: score for name, score in found.items() if len(score) == len(plan.kept.get(name, ()))}
     write_atomically(file, save(scores))
     return scores
+
+
+def _saved(job: Job, aims: Aims, plan: Plan, costs: Sequence[str]) -> Saved:
+    """What one channel fewer saves of these costs, on the run's own device, by group.
+
+    The mean on the way down to the group's narrowest width: latency falls in steps, so that most single channels save
+    nothing and a few a lot.
+    """
+    subject, widths = job.subject, plan.kept_widths
+
+    def slopes(ops: Sequence[Op]) -> dict[str, float]:
+        found = {}
+        for name, width in widths.items():
+            own, least = [op for op in ops if name in op.groups], subject.choices[name][0]
+            saved = sum(op.at(widths) - op.at({**widths, name: least}) for op in own)
+            found[name] = saved / (width - least) if least < width else 0.0
+        return found
+
+    return {
+        cost: slopes(price(subject.network, PRICED[cost], parameters=subject.parameters, measured=aims[0].predictor))
+        for cost in costs
+    }
 
 
 def recovered_statistics(job: Job, plan: Plan, weights: Path | None) -> nn.Module:

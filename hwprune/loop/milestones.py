@@ -98,7 +98,7 @@ def _milestone(job: Job, aims: Aims, place: Place, ratios: tuple[float, ...], sh
     name = f"milestone-{number}"
 
     def pruned() -> list[int]:
-        scores = importance(job, place.plan, number, place.weights)
+        scores = importance(job, aims, place.plan, number, place.weights)
         memory = aims[0].goal.memory
         budget = None if memory is None else memory.budget(share, _memory_factor(job, aims, place, []))
         narrower = searched(job, aims, place.plan, scores, _lower(ratios, place.corrections), budget)
@@ -134,7 +134,7 @@ def _trained(job: Job, plan: Plan, weights: Path | None, name: str) -> Path | No
 def _approach(job: Job, aims: Aims, place: Place, ratios: Sequence[float], name: str) -> str:
     """Candidates at the last milestone until one is measured at or just under all targets; the best one's name."""
     number, corrections = place.milestones + 1, place.corrections
-    scores = importance(job, place.plan, number, place.weights)
+    scores = importance(job, aims, place.plan, number, place.weights)
     bound = aims[0].goal.memory
     tries: list[Try] = []
     while len({one.candidate.id for one in tries}) < job.settings.tries:

@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from hwprune import methods
 from hwprune.cost.normalisation import MEASURED, NORMALISATIONS, Normalisation
 from hwprune.device import resolve
 from hwprune.errors import HwpruneError, RunError, TargetError
 from hwprune.graph.choices import Choices
+from hwprune.importance.criterion import COSTS, Costed
 from hwprune.latency.choosing import METHODS, Method
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.recovery.recipe import Recipe
+from hwprune.regularization.base import When
 from hwprune.target import MemoryLimit, Target
 
 Way = Literal["milestones", "group-fisher"]
@@ -88,7 +91,8 @@ class Settings:
         precision: of the runtime; None takes its default.
         threads: of a runtime on the CPU.
         batch: images at once in deployment.
-        importance: what removing a channel hurts: "obs", "fisher", "taylor", "magnitude"; "" takes "obs".
+        importance: what removing a channel hurts: "obs", "fisher" and others, with options ("hessian,probes=4"), or
+            package.module:factory for one's own; "" takes "obs" (see `hwprune.methods`).
         compensate: whether the layers that read removed channels take over what those told, by least squares.
         normalisation: what importance is divided by.
         search: "greedy", or "exact": with a proof of how near to the best the widths are.
@@ -104,6 +108,9 @@ class Settings:
             the distance.
         milestone_steps: of training after each milestone on the way, before importance is estimated again.
         damping_steps: of training in which what goes fades at the end, instead of being cut at once.
+        regularizer: what weights are drawn to in a training of its own, before the search or once the widths are
+            known, by itself: "orthoreg", "greg1" and others (see `hwprune.methods`); "" for none.
+        regularizer_steps: of that training; 0 takes one pass over the training images.
         importance_batches: of training data for one estimate of importance.
         calibration: random networks measured to calibrate the sum of layer latencies.
         tries: candidates at the last milestone until the measured latency meets the target.
@@ -139,6 +146,8 @@ class Settings:
     milestones: int = 0
     milestone_steps: int = 0
     damping_steps: int = 0
+    regularizer: str = ""
+    regularizer_steps: int = 0
     importance_batches: int = 8
     calibration: int = 12
     tries: int = 6
@@ -171,12 +180,16 @@ class Settings:
         for name in ("threads", "batch", "most_widths", "min_width", "importance_batches", "tries"):
             if getattr(self, name) < 1:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 1")
-        for name in ("multiple", "milestones", "milestone_steps", "damping_steps", "calibration"):
+        for name in ("multiple", "milestones", "milestone_steps", "damping_steps", "regularizer_steps", "calibration"):
             if getattr(self, name) < 0:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 0")
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
+        if self.damping_steps and self._regularizes("after"):
+            raise HwpruneError(
+                f"the regulariser {self.regularizer!r} lets what goes fade by itself", fix="leave --damping-steps out"
+            )
         self._check_further()
         self._check_way()
         if self.choices.free_inputs:
@@ -201,6 +214,7 @@ class Settings:
             "max_memory": self.max_memory,
             "importance": self.importance not in ("", "fisher"),
             "search": self.search != "greedy",
+            "regularizer": self.regularizer,
         }
         for name, given in asked.items():
             if given:
@@ -233,6 +247,27 @@ class Settings:
     def criterion(self) -> str:
         """Name of the importance."""
         return self.importance or USUAL_IMPORTANCE
+
+    @property
+    def fades(self) -> bool:
+        """Whether what the search takes is still there after it, and is trained away."""
+        return bool(self.damping_steps) or self._regularizes("after")
+
+    def _regularizes(self, when: When) -> bool:
+        return bool(self.regularizer) and methods.make("regularizer", self.regularizer).when == when
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Costs that the importance counts itself, as names of `Saved`."""
+        criterion = methods.make("importance", self.criterion)
+        if not isinstance(criterion, Costed):
+            return ()
+        for cost in criterion.costs:
+            if cost not in COSTS:
+                raise HwpruneError(
+                    f"importance {criterion.name!r} counts the cost {cost!r}", fix=f"known are {', '.join(COSTS)}"
+                )
+        return criterion.costs
 
     def multiple_of(self, group: str) -> int | None:
         """What `multiples` say about the group of this name; None where no pattern matches it."""

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,19 @@ from hwprune.recovery.recipe import Epoch, Progress, Recipe, make_optimizer
 
 # Looking at a loss makes the processor wait for the GPU, so they are looked at in bunches.
 _LOOK_EVERY = 16
+
+
+class Hook(Protocol):
+    """What a training does besides following the loss of its labels."""
+
+    def loss(self) -> Tensor | None:
+        """A term of the loss, asked for before every backward pass; None for nothing."""
+
+    def gradients(self) -> None:
+        """Add to the gradients of the weights; called between backward pass and step."""
+
+    def stepped(self, step: int) -> None:
+        """After the optimizer's ``step``-th step, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +68,11 @@ def finetune(
     teacher: nn.Module | None = None,
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    hook: Hook | None = None,
 ) -> FinetuneResult:
     """Train ``model`` in place, on its own device; it is in eval mode afterwards.
+
+    ``hook`` takes part in every step. What it remembers is not in the checkpoint.
 
     With ``checkpoint`` the state is written there after every epoch, and a file that is there is gone on from: a
     killed training repeats at most one epoch, and on the CPU with the same number of threads it ends in the same
@@ -71,7 +88,7 @@ def finetune(
     optimizer = make_optimizer(model.parameters(), recipe)
     history = load_checkpoint(checkpoint, model, optimizer, recipe) if checkpoint is not None else []
     resumed_after = len(history)
-    training = _Training(model, data, recipe, optimizer, _Teacher.of(teacher, recipe, device), steps)
+    training = _Training(model, data, recipe, optimizer, _Teacher.of(teacher, recipe, device), steps, hook)
     with _own_random_numbers(device), _channels_last(model):
         while len(history) * len(data.train) < steps:
             number = len(history)
@@ -119,6 +136,7 @@ class _Training:
     optimizer: torch.optim.Optimizer
     teacher: _Teacher | None
     steps: int
+    hook: Hook | None
 
     def epoch(self, number: int, good: str, on_progress: Callable[[Progress], None] | None) -> float:
         """One pass over the training images; returns the mean loss. ``good`` says where the last state is."""
@@ -157,11 +175,17 @@ class _Training:
             loss = functional.cross_entropy(outputs, labels, label_smoothing=self.recipe.label_smoothing)
             if self.teacher is not None:
                 loss = self.teacher.blend(loss, outputs, inputs)
+        term = None if self.hook is None else self.hook.loss()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = loss if term is None else loss + term
+        total.backward()  # type: ignore[no-untyped-call]
+        if self.hook is not None:
+            self.hook.gradients()
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
+        if self.hook is not None:
+            self.hook.stepped(step + 1)
         return loss.detach()
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hwprune.cost.normalisation import NORMALISATIONS
 from hwprune.errors import HwpruneError, RunError
 from hwprune.graph.choices import Choices
-from hwprune.loop.judging import CRITERIA
 from hwprune.loop.settings import USUAL_IMPORTANCE, Settings
+from hwprune.methods import METHODS
 from hwprune.recovery.recipe import Recipe
 
 _NAMES = st.lists(st.text(max_size=5), max_size=3).map(tuple)
@@ -91,5 +91,5 @@ def test_the_channels_of_the_data_cannot_go_in_a_run() -> None:
 
 
 def test_an_importance_that_is_not_asked_for_is_the_usual_one() -> None:
-    assert Settings("60%").criterion == USUAL_IMPORTANCE and USUAL_IMPORTANCE in CRITERIA
+    assert Settings("60%").criterion == USUAL_IMPORTANCE and USUAL_IMPORTANCE in METHODS["importance"]
     assert Settings("60%", importance="fisher").criterion == "fisher"

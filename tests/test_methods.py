@@ -1,0 +1,140 @@
+"""Methods by name and option, and a user's own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from hwprune.errors import HwpruneError
+from hwprune.importance.cpmc import CpmcStyle
+from hwprune.importance.criterion import Costed
+from hwprune.importance.hessian import Hessian
+from hwprune.loop.settings import Settings
+from hwprune.methods import CALLED, METHODS, Kind, make, options_of
+from hwprune.run import Run
+from tests import tiny
+from tests.test_pruning import QUICK, prune
+
+ALL = [(kind, name) for kind, known in METHODS.items() for name in known]
+
+
+class Own:
+    """A user's criterion, with one option of every type that text can give."""
+
+    def __init__(
+        self, count: int = 1, share: float = 0.5, exact: bool = False, norm: Literal["l1", "l2"] = "l1", note: str = ""
+    ) -> None:
+        self.told = (count, share, exact, norm, note)
+
+    name = "own"
+    scores = None
+
+
+def no_criterion() -> object:
+    return object()
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_what_is_listed_can_be_made_and_goes_by_its_name(kind: Kind, name: str) -> None:
+    found = make(kind, name)
+
+    assert found.name == name and METHODS[kind][name].name == name
+    assert all(hasattr(found, attribute) for attribute in CALLED[kind])
+    assert "reconstructed" in METHODS[kind][name].differs or not name.endswith("-style")
+
+
+def test_options_stand_behind_the_name() -> None:
+    assert make("importance", "hessian, probes=3,seed=2") == Hessian(probes=3, seed=2)
+    assert make("importance", "cpmc-style,latency=0") == CpmcStyle(latency=0)
+    assert list(options_of(CpmcStyle)) == ["macs", "params", "latency"]
+
+
+def test_a_class_of_ones_own_takes_options_of_every_simple_type() -> None:
+    assert make("importance", "tests.test_methods:Own,count=3,share=1e-3,exact=yes,norm=l2,note=x").told == (
+        *(3, 1e-3, True, "l2", "x"),
+    )
+    assert make("importance", "tests.test_methods:Own").told == (1, 0.5, False, "l1", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("fischer", "unknown importance 'fischer'"),
+        ("fisher,probes=2", "it has none"),
+        ("hessian,probe=2", "it has probes, seed"),
+        ("hessian,probes", "has no option 'probes'"),
+        ("hessian,probes=two", "give a whole number"),
+        ("hessian,probes=0", "cannot be 0"),
+        ("cpmc-style,latency=much", "give a number"),
+        ("tests.test_methods:Own,norm=l3", "use one of l1, l2"),
+        ("tests.test_methods:Own,exact=1", "use yes or no"),
+        ("tests.test_methods:no_criterion", "has no name and no scores"),
+        ("tests.test_methods:nothing", "no function 'nothing'"),
+        ("no.such.module:Own", "cannot be imported"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_what_could_be(text: str, told: str) -> None:
+    with pytest.raises(HwpruneError, match=re.escape(told)):
+        make("importance", text)
+
+
+@pytest.mark.parametrize("name", METHODS["importance"])
+def test_every_importance_prunes(tmp_path: Path, name: str) -> None:
+    settings = replace(QUICK, importance=name, normalisation="none")
+    result = prune(tmp_path, "macs:60%", settings)
+
+    assert result.pruned.macs <= 0.6 * result.dense.macs
+    assert (tmp_path / "table.parquet").exists() == isinstance(make("importance", name), Costed)
+
+
+@pytest.mark.parametrize("name", METHODS["regularizer"])
+def test_every_regulariser_prunes_to_the_widths_that_were_searched(tmp_path: Path, name: str) -> None:
+    settings = replace(
+        QUICK, importance="magnitude", normalisation="none", regularizer=name, regularizer_steps=4, milestones=2
+    )
+    result = prune(tmp_path, "macs:60%", settings)
+    run = Run.resume(tmp_path / "run")
+
+    assert result.pruned.macs <= 0.6 * result.dense.macs
+    assert run.stages["regularized"] == 4
+    verification = run.stages["pruned"]["verification"]
+    assert verification["error"] <= verification["tolerance"]
+    assert result.plan.kept_widths == dict(result.candidates[-2].widths)
+    assert (tmp_path / "run" / "plan-regularized.json").exists() == (make("regularizer", name).when == "after")
+
+
+def test_what_fades_by_itself_is_not_damped_too() -> None:
+    with pytest.raises(HwpruneError, match="fade by itself"):
+        Settings("60%", regularizer="greg1", damping_steps=5)
+    with pytest.raises(HwpruneError, match="takes no regularizer"):
+        Settings("60%", way="group-fisher", normalisation="memory", regularizer="slimming")
+
+
+def test_the_criterion_of_the_readme_prunes_without_a_change_to_hwprune(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
+    (written,) = re.findall(r"```python\n(# mine\.py\n.*?)```", readme, flags=re.DOTALL)
+    (tmp_path / "mine.py").write_text(written, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    result = prune(tmp_path, "macs:60%", replace(QUICK, importance="mine:Spread,power=2", normalisation="flops"))
+
+    assert result.pruned.macs <= 0.6 * result.dense.macs
+
+
+def test_a_cost_that_nobody_knows_is_refused_before_the_run(tmp_path: Path) -> None:
+    settings = replace(QUICK, importance="tests.test_methods:Priceless")
+    with pytest.raises(HwpruneError, match="counts the cost 'karma'"):
+        prune(tmp_path, "macs:60%", settings)
+
+    assert not (tmp_path / "run").exists()
+
+
+class Priceless(CpmcStyle):
+    costs = ("karma",)  # type: ignore[assignment]
