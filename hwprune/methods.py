@@ -131,6 +131,14 @@ _IMPORTANCE = (
         "one ranking over all layers; the penalty follows from the steps; batch norm keeps its statistics",
     ),
     Method(
+        "scop",
+        "importance",
+        "hwprune.importance.scop:Scop",
+        "Tang et al., NeurIPS 2020 (SCOP)",
+        "how much gates prefer a channel's features to those of knockoff images",
+        "coupled channels share a gate; knockoffs are Gaussian images, or your own generator's",
+    ),
+    Method(
         "cpmc-style",
         "importance",
         "hwprune.importance.cpmc:CpmcStyle",

@@ -24,9 +24,15 @@ class BnScale:
 
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
         """See `Criterion.scores`; reads no data. Raises ModelError where channels go through no norm."""
-        scores = Scores()
-        for name, pieces in norm_scales(model, network, self.name).items():
-            sizes = [np.abs(piece.rows(piece.parameter))[piece.slot.indices] for piece in pieces]
-            scores[name] = np.concatenate(sizes, axis=1).mean(1)
+        scores = mean_scales(model, network, self.name)
         check_finite(scores, self.name)
         return scores
+
+
+def mean_scales(model: nn.Module, network: Network, title: str) -> Scores:
+    """Mean |gamma| of every coupled channel's norms; raises what `norm_scales` raises."""
+    found = Scores()
+    for name, pieces in norm_scales(model, network, title).items():
+        sizes = [np.abs(piece.rows(piece.parameter))[piece.slot.indices] for piece in pieces]
+        found[name] = np.concatenate(sizes, axis=1).mean(1)
+    return found
