@@ -16,12 +16,14 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from hwprune.errors import HwpruneError
 from hwprune.models.resolve import import_factory
 
-Kind = Literal["importance", "regularizer"]
+Kind = Literal["importance", "regularizer", "allocation", "inheritance"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 # What hwprune calls on a method of the kind.
 CALLED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "importance": ("name", "scores"),
     "regularizer": ("name", "when", "begin"),
+    "allocation": ("name", "kept"),
+    "inheritance": ("name", "kept"),
 }
 
 
@@ -220,9 +222,71 @@ _REGULARIZERS = (
         "as with sfp; how the factor falls is reconstructed",
     ),
 )
+_ALLOCATIONS = (
+    Method(
+        "adapruner-style",
+        "allocation",
+        "hwprune.allocation.adapruner:AdaPrunerStyle",
+        "Liu et al. 2021 (AdaPruner)",
+        "shares in proportion to the mean scale of norms, scaled to the measured budget",
+        "how a scale becomes a width is reconstructed",
+    ),
+    Method(
+        "epruner",
+        "allocation",
+        "hwprune.allocation.epruner:EPruner",
+        "Lin et al., IEEE TNNLS 2022 (EPruner)",
+        "as many filters as affinity propagation finds exemplars, and just those",
+        "beta is bisected to the budget; norms are inherited",
+    ),
+    Method(
+        "ddpnas",
+        "allocation",
+        "hwprune.allocation.ddpnas:Ddpnas",
+        "Zheng et al. 2019 (DDPNAS)",
+        "a distribution over ratios, pruned by the accuracy of sampled networks",
+        "weights are inherited, not trained on the way",
+    ),
+    Method(
+        "genetic",
+        "allocation",
+        "hwprune.allocation.genetic:Genetic",
+        "Hu et al. 2018",
+        "widths by sensitivity, channel subsets by a genetic algorithm",
+        "widths and fitness are reconstructed",
+    ),
+    Method(
+        "graph-style",
+        "allocation",
+        "hwprune.allocation.graph:GraphStyle",
+        "after Zhang et al. 2022 (Graph Pruning)",
+        "a graph network over the channel groups proposes ratios",
+        "reconstructed from one idea of the paper's: see its docstring",
+    ),
+)
+_INHERITANCES = (
+    Method(
+        "adaptive",
+        "inheritance",
+        "hwprune.inheritance.adaptive:Adaptive",
+        "Liu et al. 2021 (AdaPruner)",
+        "of several criteria the one whose choice is most accurate on held-back training data",
+        "the list of criteria is reconstructed",
+    ),
+    Method(
+        "exemplar",
+        "inheritance",
+        "hwprune.inheritance.exemplar:Exemplar",
+        "Lin et al., IEEE TNNLS 2022 (EPruner)",
+        "exemplars of the dense network's filters",
+        "for widths that are known; norms are inherited",
+    ),
+)
 METHODS: Final[Mapping[Kind, Mapping[str, Method]]] = {
     "importance": {method.name: method for method in _IMPORTANCE},
     "regularizer": {method.name: method for method in _REGULARIZERS},
+    "allocation": {method.name: method for method in _ALLOCATIONS},
+    "inheritance": {method.name: method for method in _INHERITANCES},
 }
 
 

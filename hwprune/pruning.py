@@ -17,6 +17,7 @@ from hwprune.errors import EngineError, TargetError
 from hwprune.files import write_atomically
 from hwprune.loop.aim import Aims
 from hwprune.loop.aiming import points_of
+from hwprune.loop.allocating import inherited
 from hwprune.loop.beforehand import check_all
 from hwprune.loop.candidates import dense_candidate, ledger_of
 from hwprune.loop.damped import damped
@@ -219,7 +220,8 @@ def _all_of(job: Job) -> tuple[Result, ...]:
             )
     check_told(job, dense)
     points = points_of(job, dense)
-    place = replace(Place.start(job), weights=drawn_before(job))
+    start = drawn_before(job)
+    place = replace(Place.start(job), weights=start)
     results = []
     for aims in points:
         goal = aims[0].goal
@@ -227,7 +229,7 @@ def _all_of(job: Job) -> tuple[Result, ...]:
         down = masked_down if job.settings.way == "group-fisher" else search_down
         place = down(job, aims, place, name)
         own = job if len(points) == 1 else point(job, goal, place)
-        results.append(_result(own, aims, place, found["top1"]))
+        results.append(_result(own, aims, place, start, found["top1"]))
         if own is not job:
             job.reporter.note(f"{goal.target}: finished in {own.run.path}")
     if len(results) > 1:
@@ -235,9 +237,9 @@ def _all_of(job: Job) -> tuple[Result, ...]:
     return tuple(results)
 
 
-def _result(job: Job, aims: Aims, place: Place, dense_top1: float) -> Result:
-    """The network at this place, recovered, written and certified."""
-    plan, weights = drawn_after(job, place.plan, place.weights)
+def _result(job: Job, aims: Aims, place: Place, start: Path | None, dense_top1: float) -> Result:
+    """The network at this place, recovered, written and certified; ``start`` has the weights of the way's beginning."""
+    plan, weights = drawn_after(job, *inherited(job, place.plan, place.weights, start))
     small, found = recovered(job, plan, damped(job, plan, weights))
     written(job, small, plan)
     certificate, *further = certified(job, small, plan)

@@ -108,6 +108,58 @@ def test_every_regulariser_prunes_to_the_widths_that_were_searched(tmp_path: Pat
     assert (tmp_path / "run" / "plan-regularized.json").exists() == (make("regularizer", name).when == "after")
 
 
+QUICKER = {
+    "ddpnas": "ddpnas,options=2,sweeps=1",
+    "genetic": "genetic,population=4,generations=1,images=8",
+    "graph-style": "graph-style,candidates=2,proposals=1",
+}
+
+
+@pytest.mark.parametrize("name", METHODS["allocation"])
+def test_every_allocation_prunes_in_one_step(tmp_path: Path, name: str) -> None:
+    settings = replace(
+        QUICK, importance="magnitude", normalisation="none", allocation=QUICKER.get(name, name), milestones=0
+    )
+    result = prune(tmp_path, "macs:60%", settings)
+
+    assert result.pruned.macs <= 0.6 * result.dense.macs
+    assert len(result.candidates) == 3, "the dense network, the one that was found, and the delivered one"
+
+
+@pytest.mark.parametrize("name", METHODS["inheritance"])
+def test_every_inheritance_keeps_the_widths_that_were_searched(tmp_path: Path, name: str) -> None:
+    settings = replace(QUICK, importance="magnitude", normalisation="none", inheritance=name)
+    result = prune(tmp_path, "macs:60%", settings)
+    run = Run.resume(tmp_path / "run")
+
+    assert result.plan.kept_widths == dict(result.candidates[-2].widths)
+    assert (tmp_path / "run" / "plan-inherited.json").exists() and run.stages["inherited"]
+    assert not result.missed
+
+
+def test_all_kinds_work_together(tmp_path: Path) -> None:
+    settings = replace(
+        QUICK,
+        importance="fpgm",
+        normalisation="none",
+        regularizer="slimming",
+        regularizer_steps=2,
+        allocation="adapruner-style",
+        inheritance="adaptive,criteria=l1+taylor",
+        milestones=0,
+    )
+    result = prune(tmp_path, "macs:60%", settings)
+
+    assert result.pruned.macs <= 0.6 * result.dense.macs
+
+
+def test_senseless_combinations_are_refused_with_the_reason() -> None:
+    with pytest.raises(HwpruneError, match="nothing is searched exactly"):
+        Settings("60%", search="exact", allocation="epruner")
+    with pytest.raises(HwpruneError, match="would be lost"):
+        Settings("60%", milestone_steps=5, inheritance="exemplar")
+
+
 def test_what_fades_by_itself_is_not_damped_too() -> None:
     with pytest.raises(HwpruneError, match="fade by itself"):
         Settings("60%", regularizer="greg1", damping_steps=5)

@@ -129,6 +129,12 @@ def prune(
     damping_steps: Annotated[
         int, Text(help="of training in which what goes fades, instead of a cut at once", rich_help_panel=CHANNELS)
     ] = 0,
+    allocation: Annotated[
+        str, Text(help="widths by epruner, genetic, ... in place of the search", rich_help_panel=CHANNELS)
+    ] = "",
+    inheritance: Annotated[
+        str, Text(help="channels of the found widths chosen anew: adaptive, exemplar", rich_help_panel=CHANNELS)
+    ] = "",
     regularizer: Annotated[
         str, Text(help="training under orthoreg, greg1, ...: `hwprune methods` lists them", rich_help_panel=CHANNELS)
     ] = "",
@@ -181,6 +187,8 @@ def prune(
         milestones=milestones,
         milestone_steps=milestone_steps,
         damping_steps=damping_steps,
+        allocation=allocation,
+        inheritance=inheritance,
         regularizer=regularizer,
         regularizer_steps=regularizer_steps,
         tries=tries,

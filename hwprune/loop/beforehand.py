@@ -33,6 +33,10 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
     methods.check("importance", settings.criterion)
     if settings.regularizer:
         methods.check("regularizer", settings.regularizer)
+    if settings.allocation:
+        methods.check("allocation", settings.allocation)
+    if settings.inheritance:
+        methods.check("inheritance", settings.inheritance)
     loosest = Target.parse_all(settings.target)[0]
     if loosest.relative:
         loosest.ratio(1.0)

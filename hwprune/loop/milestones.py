@@ -59,7 +59,7 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
     Raises:
         TargetError: out of reach; says the best that can be reached.
     """
-    *on_the_way, last = milestones_of([aim.goal.ratio for aim in aims], job.settings.milestones, start.ratios)
+    *on_the_way, last = milestones_of([aim.goal.ratio for aim in aims], job.settings.usual_milestones, start.ratios)
     place = start
     if not start.milestones:
         margins = [
@@ -101,7 +101,7 @@ def _milestone(job: Job, aims: Aims, place: Place, ratios: tuple[float, ...], sh
         scores = importance(job, aims, place.plan, number, place.weights)
         memory = aims[0].goal.memory
         budget = None if memory is None else memory.budget(share, _memory_factor(job, aims, place, []))
-        narrower = searched(job, aims, place.plan, scores, _lower(ratios, place.corrections), budget)
+        narrower = searched(job, aims, place.plan, place.weights, scores, _lower(ratios, place.corrections), budget)
         candidate = tried(job, name, number, narrower, aims[0].predicted_ms(narrower.kept_widths))
         tell(aims, candidate)
         return list(_taught(aims, candidate, place))
@@ -142,7 +142,7 @@ def _approach(job: Job, aims: Aims, place: Place, ratios: Sequence[float], name:
         if any((corrections, factor) == (one.corrections, one.factor) for one in tries):
             break
         memory = None if bound is None else bound.budget(1.0, factor)
-        narrower = searched(job, aims, place.plan, scores, _lower(ratios, corrections), memory)
+        narrower = searched(job, aims, place.plan, place.weights, scores, _lower(ratios, corrections), memory)
         widths = narrower.kept_widths
         again = [one for one in tries if dict(one.candidate.widths) == widths]
         if again and memory is not None:

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from hwprune.allocation.base import best_of
 from hwprune.cost.normalisation import MEASURED, price
 from hwprune.errors import TargetError
 from hwprune.importance.criterion import Scores
 from hwprune.loop.aim import Aims
+from hwprune.loop.allocating import allocated
 from hwprune.loop.job import Job
 from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
 from hwprune.search.exact import exact
 from hwprune.search.greedy import greedy
-from hwprune.search.problem import Budget, Group, Op, Problem, Solution
+from hwprune.search.problem import Budget, Group, Op, Problem, Solution, solved
 
 
-def searched(job: Job, aims: Aims, plan: Plan, scores: Scores, ratios: Sequence[float], memory: Budget | None) -> Plan:
+def searched(
+    job: Job,
+    aims: Aims,
+    plan: Plan,
+    weights: Path | None,
+    scores: Scores,
+    ratios: Sequence[float],
+    memory: Budget | None,
+) -> Plan:
     """A narrower plan whose predicted cost on every deployment is that ratio of the dense one's."""
     groups = tuple(_group(name, width, scores, job.subject.choices[name]) for name, width in plan.kept_widths.items())
     budgets = [aim.budget(ratio) for aim, ratio in zip(aims, ratios, strict=True)]
     goal = aims[0].goal
     if memory is not None and goal.memory is not None:
         budgets.append(goal.memory.within_reach(memory, {group.name: group.choices[0] for group in groups}))
-    solution = _solution(job, Problem(groups, tuple(budgets), _price(job, aims)))
+    problem = Problem(groups, tuple(budgets), _price(job, aims))
+    if job.settings.allocation:
+        chosen = allocated(job, plan, weights, problem, scores)
+        solution = solved(problem, {name: len(channels) for name, channels in chosen.items()})
+    else:
+        solution = _solution(job, problem)
+        chosen = {name: best_of(scores, name, width) for name, width in solution.widths.items()}
     if not solution.feasible:
         raise _short(aims, budgets, solution)
-    kept = {}
-    for name, width in solution.widths.items():
-        before = plan.kept[name]
-        best = np.argsort(-scores[name], kind="stable")[:width] if name in scores else np.arange(width)
-        kept[name] = [before[i] for i in best]
+    kept = {name: [plan.kept[name][i] for i in channels] for name, channels in chosen.items()}
     return Plan.keeping(job.subject.network, kept)
 
 

@@ -96,6 +96,10 @@ class Settings:
         compensate: whether the layers that read removed channels take over what those told, by least squares.
         normalisation: what importance is divided by.
         search: "greedy", or "exact": with a proof of how near to the best the widths are.
+        allocation: a way of the field to choose widths, in the place of a search for the least importance lost:
+            "adapruner-style", "epruner" and others (see `hwprune.methods`); "" for the search.
+        inheritance: a rule by which channels are chosen anew in the dense network once the widths are known:
+            "adaptive", "exemplar"; "" keeps those of the search, and what was trained on the way.
         method: how the latency table is measured: "isolated" (layer by layer), "in-context" (inside engines of whole
             networks); "" takes what is usual for the runtime.
         multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU.
@@ -136,6 +140,8 @@ class Settings:
     compensate: bool = True
     normalisation: Normalisation = "latency"
     search: Search = "greedy"
+    allocation: str = ""
+    inheritance: str = ""
     method: Method | Literal[""] = ""
     multiple: int = 0
     multiples: Mapping[str, int] = field(default_factory=dict)
@@ -186,6 +192,17 @@ class Settings:
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
+        if self.allocation and self.search != "greedy":
+            raise HwpruneError(
+                f"the allocation {self.allocation!r} chooses the widths, so nothing is searched exactly",
+                fix="leave --search or --allocation out",
+            )
+        if self.inheritance and self.milestone_steps:
+            raise HwpruneError(
+                f"the inheritance {self.inheritance!r} begins with the dense network's weights",
+                effect="what was trained at the milestones would be lost",
+                fix="leave --milestone-steps out",
+            )
         if self.damping_steps and self._regularizes("after"):
             raise HwpruneError(
                 f"the regulariser {self.regularizer!r} lets what goes fade by itself", fix="leave --damping-steps out"
@@ -215,6 +232,8 @@ class Settings:
             "importance": self.importance not in ("", "fisher"),
             "search": self.search != "greedy",
             "regularizer": self.regularizer,
+            "allocation": self.allocation,
+            "inheritance": self.inheritance,
         }
         for name, given in asked.items():
             if given:
@@ -247,6 +266,11 @@ class Settings:
     def criterion(self) -> str:
         """Name of the importance."""
         return self.importance or USUAL_IMPORTANCE
+
+    @property
+    def usual_milestones(self) -> int:
+        """Steps down to the target; an allocation of the field does it in one, unless told otherwise."""
+        return self.milestones or (1 if self.allocation else 0)
 
     @property
     def fades(self) -> bool:

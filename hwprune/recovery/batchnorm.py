@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hwprune.data.batches import Batches
+from hwprune.data.batches import Batch
 from hwprune.errors import NumericsError
 from hwprune.recovery.evaluate import evaluating
 
 
-def reestimate(model: nn.Module, batches: Batches, *, most_batches: int = 50) -> int:
+def reestimate(model: nn.Module, batches: Iterable[Batch], *, most_batches: int = 50) -> int:
     """Replace the running statistics by plain averages over batches; returns how many batches were used.
 
     Works in place, on the model's own device. Only batch norm runs in training mode: dropout is off, no weight

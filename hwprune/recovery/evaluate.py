@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hwprune import modes
-from hwprune.data.batches import Batches
+from hwprune.data.batches import Batch
 from hwprune.data.fits import check_labels
 from hwprune.errors import DataError, ModelError, NumericsError
 from hwprune.modes import device_of
@@ -32,7 +32,7 @@ class Evaluation:
     count: int
 
 
-def evaluate(model: nn.Module, batches: Batches, *, device: torch.device | str | None = None) -> Evaluation:
+def evaluate(model: nn.Module, batches: Iterable[Batch], *, device: torch.device | str | None = None) -> Evaluation:
     """Classify every image once, in eval mode and full precision, on the model's own device or ``device``.
 
     The model's modes and place are as before afterwards. With fewer than five classes top5 is 1. Raises

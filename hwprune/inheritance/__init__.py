@@ -1,0 +1,1 @@
+"""Which channels a network of known widths begins with."""
