@@ -20,6 +20,7 @@ HwpruneError                 what went wrong, where, its effect, and the fix; ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 
 class HwpruneError(Exception):
@@ -136,3 +137,25 @@ def listed(names: Iterable[object], *, most: int = 8) -> str:
     if len(items) <= most:
         return ", ".join(items)
     return f"{', '.join(items[:most])} and {len(items) - most} more"
+
+
+class Named(Protocol):
+    """What goes by a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def check_options(kind: str, of: Named, **options: tuple[bool, str]) -> None:
+    """Raises HwpruneError for the first of the options that does not fit.
+
+    Args:
+        kind: what ``of`` is, in words.
+        of: has the options as attributes.
+        options: by name whether it fits, and what is wanted in words.
+    """
+    for option, (fits, wanted) in options.items():
+        if not fits:
+            raise HwpruneError(
+                f"{option} of the {kind} {of.name!r} cannot be {getattr(of, option)!r}", fix=f"it is {wanted}"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprune.allocation.base import Kept, Situation
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import norm_scales
 
 
@@ -26,8 +26,11 @@ class AdaPrunerStyle:
     name: str = "adapruner-style"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.least < 1:
-            raise HwpruneError(f"least of the allocation {self.name!r} cannot be {self.least}", fix="a share")
+        check_options(
+            "allocation",
+            self,
+            least=(0 <= self.least < 1, "a share below 1"),
+        )
 
     def kept(self, situation: Situation) -> Kept:
         """See `Allocator.kept`. Raises ModelError where channels go through no norm."""

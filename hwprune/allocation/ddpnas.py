@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.allocation.base import Kept, Situation
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 
 Floats = NDArray[np.float64]
 SHARPNESS = 100.0  # of the softmax over accuracies, in the authors' code
@@ -39,16 +39,13 @@ class Ddpnas:
     name: str = "ddpnas"
 
     def __post_init__(self) -> None:
-        for option, right in (
-            ("options", self.options > 1),
-            ("sweeps", self.sweeps > 0),
-            ("momentum", 0 <= self.momentum < 1),
-        ):
-            if not right:
-                raise HwpruneError(
-                    f"{option} of the allocation 'ddpnas' cannot be {getattr(self, option)}",
-                    fix=f"choose another {option}",
-                )
+        check_options(
+            "allocation",
+            self,
+            options=(self.options > 1, "at least 2"),
+            sweeps=(self.sweeps > 0, "at least 1"),
+            momentum=(0 <= self.momentum < 1, "from 0 to below 1"),
+        )
 
     def kept(self, situation: Situation) -> Kept:
         """See `Allocator.kept`."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hwprune.allocation.base import HALVINGS, Kept, Situation, best_of
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import Piece, makers
 
 Floats = NDArray[np.float64]
@@ -38,10 +38,12 @@ class EPruner:
     name: str = "epruner"
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.damping < 1:
-            raise HwpruneError(f"damping of the allocation 'epruner' cannot be {self.damping}", fix="0.5 to below 1")
-        if self.iterations < 1:
-            raise HwpruneError(f"iterations of the allocation 'epruner' cannot be {self.iterations}", fix="at least 1")
+        check_options(
+            "allocation",
+            self,
+            damping=(0.5 <= self.damping < 1, "from 0.5 to below 1"),
+            iterations=(self.iterations > 0, "at least 1"),
+        )
 
     def kept(self, situation: Situation) -> Kept:
         """See `Allocator.kept`."""

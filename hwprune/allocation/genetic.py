@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwprune.allocation.base import Kept, Situation
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.masks import masking
 from hwprune.graph.trace import running
 from hwprune.modes import device_of
@@ -48,17 +48,14 @@ class Genetic:
     name: str = "genetic"
 
     def __post_init__(self) -> None:
-        for option, right in (
-            ("population", self.population > 1),
-            ("generations", self.generations >= 0),
-            ("mutation", 0 <= self.mutation <= 1),
-            ("images", self.images > 0),
-        ):
-            if not right:
-                raise HwpruneError(
-                    f"{option} of the allocation 'genetic' cannot be {getattr(self, option)}",
-                    fix=f"choose another {option}",
-                )
+        check_options(
+            "allocation",
+            self,
+            population=(self.population > 1, "at least 2"),
+            generations=(self.generations >= 0, "at least 0"),
+            mutation=(0 <= self.mutation <= 1, "a chance"),
+            images=(self.images > 0, "at least 1"),
+        )
 
     def kept(self, situation: Situation) -> Kept:
         """See `Allocator.kept`."""

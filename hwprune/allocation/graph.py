@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.allocation.base import Kept, Situation
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 
 LEAST_RATIO = 0.1  # of a proposal, before all are scaled
 HIDDEN = 16
@@ -38,12 +38,12 @@ class GraphStyle:
     name: str = "graph-style"
 
     def __post_init__(self) -> None:
-        for option, least in (("candidates", 2), ("proposals", 1)):
-            if getattr(self, option) < least:
-                raise HwpruneError(
-                    f"{option} of the allocation 'graph-style' cannot be {getattr(self, option)}",
-                    fix=f"at least {least}",
-                )
+        check_options(
+            "allocation",
+            self,
+            candidates=(self.candidates > 1, "at least 2"),
+            proposals=(self.proposals > 0, "at least 1"),
+        )
 
     def kept(self, situation: Situation) -> Kept:
         """See `Allocator.kept`."""

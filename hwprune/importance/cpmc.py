@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import makers, readers
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches, Loss, Saved, Scores, check_finite
@@ -43,9 +43,13 @@ class CpmcStyle:
     name: str = "cpmc-style"
 
     def __post_init__(self) -> None:
-        for name, weight in self.weights.items():
-            if not weight >= 0:
-                raise HwpruneError(f"{name} of the importance 'cpmc-style' cannot be {weight}", fix="it is at least 0")
+        check_options(
+            "importance",
+            self,
+            macs=(self.macs >= 0, "at least 0"),
+            params=(self.params >= 0, "at least 0"),
+            latency=(self.latency >= 0, "at least 0"),
+        )
 
     @property
     def weights(self) -> Mapping[str, float]:

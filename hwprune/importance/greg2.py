@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, of_mean_one
 from hwprune.importance.passes import Pass, passes
@@ -42,12 +42,13 @@ class Greg2Response:
     name: str = "greg2"
 
     def __post_init__(self) -> None:
-        for option, right in (("steps", self.steps > 0), ("lr", self.lr > 0), ("decay", 0 < self.decay < 1)):
-            if not right:
-                raise HwpruneError(
-                    f"{option} of the importance 'greg2' cannot be {getattr(self, option)}",
-                    fix=f"choose another {option}",
-                )
+        check_options(
+            "importance",
+            self,
+            steps=(self.steps > 0, "at least 1"),
+            lr=(self.lr > 0, "above 0"),
+            decay=(0 < self.decay < 1, "a share"),
+        )
 
     @property
     def ceiling(self) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import Rows, makers, rows_of
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches, Loss, Scores, by_group
@@ -36,8 +36,11 @@ class Hessian:
     name: str = "hessian"
 
     def __post_init__(self) -> None:
-        if self.probes < 1:
-            raise HwpruneError(f"probes of the importance 'hessian' cannot be {self.probes}", fix="at least 1")
+        check_options(
+            "importance",
+            self,
+            probes=(self.probes > 0, "at least 1"),
+        )
 
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
         """See `Criterion.scores`."""

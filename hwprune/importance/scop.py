@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hwprune.errors import DataError, HwpruneError
+from hwprune.errors import DataError, HwpruneError, check_options
 from hwprune.graph.makers import Rows, makers, rows_of
 from hwprune.graph.network import Network
 from hwprune.graph.trace import running
@@ -58,16 +58,16 @@ class Scop:
     name: str = "scop"
 
     def __post_init__(self) -> None:
-        for option, right in (("steps", self.steps > 0), ("lr", self.lr > 0)):
-            if not right:
-                raise HwpruneError(
-                    f"{option} of the importance 'scop' cannot be {getattr(self, option)}", fix="it is above 0"
-                )
-        if ":" not in self.knockoffs and self.knockoffs not in ("new", "patches"):
-            raise HwpruneError(
-                f"knockoffs of the importance 'scop' cannot be {self.knockoffs!r}",
-                fix="use new, patches, or package.module:factory for your own generator",
-            )
+        check_options(
+            "importance",
+            self,
+            steps=(self.steps > 0, "at least 1"),
+            lr=(self.lr > 0, "above 0"),
+            knockoffs=(
+                ":" in self.knockoffs or self.knockoffs in ("new", "patches"),
+                "new, patches, or package.module:factory for your own generator",
+            ),
+        )
 
     def scores(self, model: nn.Module, network: Network, batches: Batches, loss: Loss) -> Scores:
         """See `Criterion.scores`. Raises DataError for batches that are no images."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hwprune.allocation.base import Kept, Situation, best_of
-from hwprune.errors import HwpruneError, ModelError
+from hwprune.errors import ModelError, check_options
 from hwprune.importance.bn_scale import BnScale
 from hwprune.importance.criterion import Criterion, cross_entropy
 from hwprune.importance.fpgm import Fpgm
@@ -41,11 +41,11 @@ class Adaptive:
 
     def __post_init__(self) -> None:
         unknown = set(self.criteria.split("+")) - set(CANDIDATES)
-        if unknown:
-            raise HwpruneError(
-                f"criteria of the inheritance 'adaptive' cannot be {self.criteria!r}",
-                fix=f"join some of {', '.join(CANDIDATES)} with +",
-            )
+        check_options(
+            "inheritance",
+            self,
+            criteria=(not unknown, f"some of these with + between: {', '.join(CANDIDATES)}"),
+        )
 
     def kept(self, situation: Situation, widths: Widths) -> Kept:
         """See `Inheritance.kept`."""

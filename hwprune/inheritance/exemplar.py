@@ -8,7 +8,7 @@ import numpy as np
 
 from hwprune.allocation.base import HALVINGS, Kept, Situation
 from hwprune.allocation.epruner import FEWEST, Floats, exemplars, similarity
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import makers
 from hwprune.search.problem import Widths
 
@@ -30,11 +30,12 @@ class Exemplar:
     name: str = "exemplar"
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.damping < 1 or self.iterations < 1:
-            raise HwpruneError(
-                f"damping {self.damping} and iterations {self.iterations} of the inheritance 'exemplar' do not do",
-                fix="choose a damping of 0.5 to below 1, and at least one iteration",
-            )
+        check_options(
+            "inheritance",
+            self,
+            damping=(0.5 <= self.damping < 1, "from 0.5 to below 1"),
+            iterations=(self.iterations > 0, "at least 1"),
+        )
 
     def kept(self, situation: Situation, widths: Widths) -> Kept:
         """See `Inheritance.kept`; reads no data."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.network import Network
 from hwprune.regularization.base import Penalties, When, filters_of, mean_sizes, smallest
 
@@ -32,7 +32,13 @@ class Greg1:
     when: When = "after"
 
     def __post_init__(self) -> None:
-        check_growth(self.name, self.ceiling, self.every, self.stabilize)
+        check_options(
+            "regulariser",
+            self,
+            ceiling=(self.ceiling > 0, "above 0"),
+            every=(self.every > 0, "at least 1"),
+            stabilize=(0 <= self.stabilize < 1, "a share below 1"),
+        )
 
     def begin(self, model: nn.Module, network: Network, goes: Tensor, steps: int) -> Growing:
         """See `Regularizer.begin`."""
@@ -92,11 +98,15 @@ class Greg2:
     when: When = "after"
 
     def __post_init__(self) -> None:
-        check_growth(self.name, self.ceiling, self.every, self.stabilize)
-        if not 0 < self.pick < 1 or self.pick + self.stabilize > 1:
-            raise HwpruneError(f"pick of the regulariser {self.name!r} cannot be {self.pick}", fix="choose a share")
-        if self.recover > 0:
-            raise HwpruneError(f"recover of the regulariser {self.name!r} cannot be {self.recover}", fix="at most 0")
+        check_options(
+            "regulariser",
+            self,
+            ceiling=(self.ceiling > 0, "above 0"),
+            every=(self.every > 0, "at least 1"),
+            stabilize=(0 <= self.stabilize < 1, "a share below 1"),
+            pick=(0 < self.pick <= 1 - self.stabilize, "a share that leaves steps to grow in"),
+            recover=(self.recover <= 0, "at most 0"),
+        )
 
     def begin(self, model: nn.Module, network: Network, goes: Tensor, steps: int) -> Picking:
         """See `Regularizer.begin`; of ``goes`` only the number in each group counts."""
@@ -141,13 +151,3 @@ class Picking:
     def _left(self) -> int:
         """Steps after the first part."""
         return max(1, self.steps - max(1, round(self.options.pick * self.steps)))
-
-
-def check_growth(name: str, ceiling: float, every: int, stabilize: float) -> None:
-    """Raises HwpruneError for a growth that is none."""
-    wrong = {"ceiling": not ceiling > 0, "every": every < 1, "stabilize": not 0 <= stabilize < 1}
-    for option, value in (("ceiling", ceiling), ("every", every), ("stabilize", stabilize)):
-        if wrong[option]:
-            raise HwpruneError(
-                f"{option} of the regulariser {name!r} cannot be {value}", fix=f"choose another {option}"
-            )

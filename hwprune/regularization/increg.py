@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import makers, rows_of
 from hwprune.graph.network import ChannelGroup, Network
 from hwprune.regularization.base import Penalties, When
@@ -38,11 +38,12 @@ class IncReg:
     when: When = "after"
 
     def __post_init__(self) -> None:
-        for option, wrong in (("ceiling", not self.ceiling > 0), ("unit", self.unit < 0)):
-            if wrong:
-                raise HwpruneError(
-                    f"{option} of the regulariser 'increg' cannot be {getattr(self, option)}", fix="choose another one"
-                )
+        check_options(
+            "regulariser",
+            self,
+            ceiling=(self.ceiling > 0, "above 0"),
+            unit=(self.unit >= 0, "at least 0"),
+        )
 
     def begin(self, model: nn.Module, network: Network, goes: Tensor, steps: int) -> Incremental:
         """See `Regularizer.begin`; of ``goes`` only the number in each group counts."""

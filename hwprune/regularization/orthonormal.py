@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.network import Network
 from hwprune.regularization.base import When
 
@@ -41,8 +41,11 @@ class OrthoReg:
     when: When = "before"
 
     def __post_init__(self) -> None:
-        if not self.strength > 0:
-            raise HwpruneError(f"strength of the regulariser 'orthoreg' cannot be {self.strength}", fix="above 0")
+        check_options(
+            "regulariser",
+            self,
+            strength=(self.strength > 0, "above 0"),
+        )
 
     def begin(self, model: nn.Module, network: Network, goes: Tensor, steps: int) -> Orthonormal:
         """See `Regularizer.begin`."""

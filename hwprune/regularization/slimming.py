@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.makers import norm_scales, rows_of
 from hwprune.graph.network import Network
 from hwprune.regularization.base import When
@@ -28,8 +28,11 @@ class Slimming:
     when: When = "before"
 
     def __post_init__(self) -> None:
-        if not self.rho > 0:
-            raise HwpruneError(f"rho of the regulariser 'slimming' cannot be {self.rho}", fix="it is above 0")
+        check_options(
+            "regulariser",
+            self,
+            rho=(self.rho > 0, "above 0"),
+        )
 
     def begin(self, model: nn.Module, network: Network, goes: Tensor, steps: int) -> SparseScales:
         """See `Regularizer.begin`. Raises ModelError where channels go through no norm."""

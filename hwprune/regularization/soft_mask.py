@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import check_options
 from hwprune.graph.network import Network
 from hwprune.regularization.base import When, channels_of, filters_of
 
@@ -44,14 +44,14 @@ class SoftMask:
     when: When = "after"
 
     def __post_init__(self) -> None:
-        if self.every < 0:
-            raise HwpruneError(f"every of the regulariser {self.name!r} cannot be {self.every}", fix="at least 0")
-        if not 0 <= self.start < MOST_START and self.start != 1:
-            raise HwpruneError(
-                f"start of the regulariser {self.name!r} cannot be {self.start}",
-                where="the share that goes is three quarters of the last one after an eighth of the steps",
-                fix="choose a start of 0 to 0.71",
-            )
+        # After an eighth of the steps the share is three quarters of the last one.
+        start = 0 <= self.start < MOST_START or self.start == 1
+        check_options(
+            "regulariser",
+            self,
+            every=(self.every >= 0, "at least 0"),
+            start=(start, "from 0 to 0.71, or 1"),
+        )
 
     def begin(self, model: nn.Module, network: Network, goes: Tensor, steps: int) -> Masking:
         """See `Regularizer.begin`; of ``goes`` only the number in each group counts."""

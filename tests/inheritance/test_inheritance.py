@@ -66,7 +66,7 @@ def test_there_are_as_many_exemplars_as_channels_are_wanted(width: int) -> None:
 
 
 def test_what_is_no_criterion_is_refused() -> None:
-    with pytest.raises(HwpruneError, match="join some of l1, l2"):
+    with pytest.raises(HwpruneError, match="some of these with"):
         Adaptive("l1+l3")
-    with pytest.raises(HwpruneError, match="do not do"):
+    with pytest.raises(HwpruneError, match="damping of the inheritance"):
         Exemplar(damping=0.2)
