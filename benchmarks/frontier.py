@@ -26,7 +26,7 @@ import torch
 from cases import First, add_files, given, opened
 from frontier_bench import Bench
 from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
-from recording import RESULTS, fingerprint, markdown, record
+from recording import RESULTS, fingerprint, markdown, percent, record
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -133,9 +133,9 @@ def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 *key,
-                _told([run["certified"]["ratio"] for run in done]),
-                _told([run["top1"]["untrained"] for run in done]),
-                _told([run["top1"]["tuned"] for run in done]),
+                percent([run["certified"]["ratio"] for run in done]),
+                percent([run["top1"]["untrained"] for run in done]),
+                percent([run["top1"]["tuned"] for run in done]),
                 str(len(done)),
                 f"{100 * mean(run['macs'] for run in done):.1f} %",
                 f"{100 * mean(run['parameters'] for run in done):.1f} %",
@@ -144,11 +144,6 @@ def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             )
         )
     return rows
-
-
-def _told(values: Sequence[float]) -> str:
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{spread} %"
 
 
 @dataclass(frozen=True)

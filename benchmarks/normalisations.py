@@ -22,12 +22,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
 from cases import add_files, given, opened
-from recording import RESULTS, fingerprint, markdown, record
+from recording import RESULTS, fingerprint, markdown, percent, record
 
 import hwprune
 from hwprune.cli import show
@@ -124,11 +124,11 @@ def _row(
 ) -> tuple[str, ...]:
     works = ("macs", "parameters", "activation_elements")
     shares = (mean(run["pruned"][work] / run["dense"][work] for run in own) for work in works)
-    cells = [name, normalisation, _told([run["certified"]["ratio"] for run in own])]
+    cells = [name, normalisation, percent([run["certified"]["ratio"] for run in own])]
     cells += [f"{100 * share:.1f} %" for share in shares]
     for stage in STAGES:
-        cells.append(_told([run["accuracy"][stage] for run in own]))
-        cells.append("" if normalisation == "latency" else _told(_lead(runs, name, normalisation, stage), sign="+"))
+        cells.append(percent([run["accuracy"][stage] for run in own]))
+        cells.append("" if normalisation == "latency" else percent(_lead(runs, name, normalisation, stage), sign="+"))
     return tuple(cells)
 
 
@@ -146,7 +146,7 @@ def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for name, normalisation, stage in _pairs(runs):
         lead = _lead(runs, name, normalisation, stage)
         ahead = "ahead of" if min(lead) > 0 else "behind" if max(lead) < 0 else "not clearly different from"
-        told_lead = _told(lead, sign="+").removesuffix(" %")
+        told_lead = percent(lead, sign="+").removesuffix(" %")
         said = f"latency is {ahead} {normalisation} ({told_lead} points over {len(lead)} seeds)"
         told.append(f"- {name}, {words[stage]}: {said}")
     return told
@@ -157,16 +157,6 @@ def _pairs(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     names = dict.fromkeys(run["network"] for run in runs)
     keys = [(name, other, stage) for name in names for stage in STAGES for other in COMPARED[1:]]
     return [key for key in keys if _lead(runs, *key)]
-
-
-def _told(values: Sequence[float], sign: str = "") -> str:
-    """Mean and standard deviation in percent.
-
-    >>> _told([0.5, 0.51, 0.52])
-    '51.0 ± 1.0 %'
-    """
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):{sign}.1f}{spread} %"
 
 
 def _of(runs: Sequence[Mapping[str, Any]], name: str, normalisation: str) -> list[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from hwprune.device import resolve
@@ -40,6 +41,16 @@ def version_of(package: str) -> str:
 def record(path: Path, document: Mapping[str, Any]) -> None:
     """Write a document as JSON, whole or not at all."""
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def percent(values: Sequence[float], sign: str = "") -> str:
+    """Mean of some shares, with their standard deviation where there are several.
+
+    >>> percent([0.5]), percent([0.5, 0.51, 0.52])
+    ('50.0 %', '51.0 ± 1.0 %')
+    """
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):{sign}.1f}{spread} %"
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,13 +6,12 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from hwprune.errors import HwpruneError
 from hwprune.importance.cpmc import CpmcStyle
-from hwprune.importance.criterion import Costed
 from hwprune.importance.hessian import Hessian
 from hwprune.loop.settings import Settings
 from hwprune.methods import CALLED, METHODS, Kind, make, options_of
@@ -83,74 +82,51 @@ def test_what_cannot_be_read_is_refused_with_what_could_be(text: str, told: str)
         make("importance", text)
 
 
-@pytest.mark.parametrize("name", METHODS["importance"])
-def test_every_importance_prunes(tmp_path: Path, name: str) -> None:
-    settings = replace(QUICK, importance=name, normalisation="none")
-    result = prune(tmp_path, "macs:60%", settings)
-
-    assert result.pruned.macs <= 0.6 * result.dense.macs
-    assert (tmp_path / "table.parquet").exists() == isinstance(make("importance", name), Costed)
-
-
-@pytest.mark.parametrize("name", METHODS["regularizer"])
-def test_every_regulariser_prunes_to_the_widths_that_were_searched(tmp_path: Path, name: str) -> None:
-    settings = replace(
-        QUICK, importance="magnitude", normalisation="none", regularizer=name, regularizer_steps=4, milestones=2
-    )
-    result = prune(tmp_path, "macs:60%", settings)
-    run = Run.resume(tmp_path / "run")
-
-    assert result.pruned.macs <= 0.6 * result.dense.macs
-    assert run.stages["regularized"] == 4
-    verification = run.stages["pruned"]["verification"]
-    assert verification["error"] <= verification["tolerance"]
-    assert result.plan.kept_widths == dict(result.candidates[-2].widths)
-    assert (tmp_path / "run" / "plan-regularized.json").exists() == (make("regularizer", name).when == "after")
-
-
 QUICKER = {
+    "scop": "scop,steps=3",
+    "greg2": "greg2,steps=3",
     "ddpnas": "ddpnas,options=2,sweeps=1",
     "genetic": "genetic,population=4,generations=1,images=8",
     "graph-style": "graph-style,candidates=2,proposals=1",
 }
+# Each method of each kind, and none, with several of every other kind.
+TOGETHER = [
+    {
+        "importance": list(METHODS["importance"])[turn % len(METHODS["importance"])],
+        **{
+            kind: ["", *METHODS[kind]][turn * stride % (1 + len(METHODS[kind]))]
+            for kind, stride in (("regularizer", 3), ("allocation", 5), ("inheritance", 1))
+        },
+    }
+    for turn in range(2 * len(METHODS["importance"]))
+]
 
 
-@pytest.mark.parametrize("name", METHODS["allocation"])
-def test_every_allocation_prunes_in_one_step(tmp_path: Path, name: str) -> None:
-    settings = replace(
-        QUICK, importance="magnitude", normalisation="none", allocation=QUICKER.get(name, name), milestones=0
-    )
+@pytest.mark.parametrize("chosen", TOGETHER, ids=lambda chosen: "-".join(name or "none" for name in chosen.values()))
+def test_methods_of_all_kinds_work_together(tmp_path: Path, chosen: dict[str, str]) -> None:
+    asked: dict[str, Any] = {
+        kind: "greg2" if kind == "regularizer" and name == "greg2" else QUICKER.get(name, name)
+        for kind, name in chosen.items()
+    }
+    settings = replace(QUICK, normalisation="none", milestones=0, regularizer_steps=4, **asked)
     result = prune(tmp_path, "macs:60%", settings)
+    run, found = Run.resume(tmp_path / "run"), result.candidates[-2]
+    verification = run.stages["pruned"]["verification"]
 
-    assert result.pruned.macs <= 0.6 * result.dense.macs
-    assert len(result.candidates) == 3, "the dense network, the one that was found, and the delivered one"
-
-
-@pytest.mark.parametrize("name", METHODS["inheritance"])
-def test_every_inheritance_keeps_the_widths_that_were_searched(tmp_path: Path, name: str) -> None:
-    settings = replace(QUICK, importance="magnitude", normalisation="none", inheritance=name)
-    result = prune(tmp_path, "macs:60%", settings)
-    run = Run.resume(tmp_path / "run")
-
-    assert result.plan.kept_widths == dict(result.candidates[-2].widths)
-    assert (tmp_path / "run" / "plan-inherited.json").exists() and run.stages["inherited"]
-    assert not result.missed
+    assert result.pruned.macs <= 0.6 * result.dense.macs and not result.missed
+    assert verification["error"] <= verification["tolerance"]
+    assert result.plan.kept_widths == dict(found.widths), "of the search or the allocation, whoever chose the channels"
+    assert (found.milestone == 1) == bool(chosen["allocation"])
+    assert (tmp_path / "table.parquet").exists() == (chosen["importance"] == "cpmc-style")
+    assert ("regularized" in run.stages) == bool(chosen["regularizer"])
+    assert ("inherited" in run.stages) == bool(chosen["inheritance"])
+    after = chosen["regularizer"] and make("regularizer", chosen["regularizer"]).when == "after"
+    assert (tmp_path / "run" / "plan-regularized.json").exists() == bool(after)
 
 
-def test_all_kinds_work_together(tmp_path: Path) -> None:
-    settings = replace(
-        QUICK,
-        importance="fpgm",
-        normalisation="none",
-        regularizer="slimming",
-        regularizer_steps=2,
-        allocation="adapruner-style",
-        inheritance="adaptive,criteria=l1+taylor",
-        milestones=0,
-    )
-    result = prune(tmp_path, "macs:60%", settings)
-
-    assert result.pruned.macs <= 0.6 * result.dense.macs
+def test_every_method_is_among_those_that_work_together() -> None:
+    for kind, known in METHODS.items():
+        assert {chosen[kind] for chosen in TOGETHER} - {""} == set(known)
 
 
 def test_senseless_combinations_are_refused_with_the_reason() -> None:
