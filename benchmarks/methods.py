@@ -28,9 +28,9 @@ from frontier_bench import BATCHES, MULTIPLE, Bench
 from recording import RESULTS, fingerprint, markdown, percent, record
 
 import hwprune
+from hwprune.catalogue import METHODS
 from hwprune.errors import HwpruneError
 from hwprune.loop.settings import Settings
-from hwprune.methods import METHODS
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.evaluate import evaluate
 from hwprune.recovery.finetune import finetune

@@ -10,7 +10,8 @@ import pytest
 
 import hwprune
 from hwprune.errors import HwpruneError
-from hwprune.loop.settings import Further, Settings
+from hwprune.loop.deployment import Further
+from hwprune.loop.settings import Settings
 from hwprune.pruning import Result
 from hwprune.recovery.recipe import Recipe
 from hwprune.run import Run

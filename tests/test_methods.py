@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from dataclasses import replace
@@ -10,11 +11,12 @@ from typing import Any, Literal
 
 import pytest
 
+from hwprune.catalogue import METHODS, Kind
 from hwprune.errors import HwpruneError
 from hwprune.importance.cpmc import CpmcStyle
 from hwprune.importance.hessian import Hessian
 from hwprune.loop.settings import Settings
-from hwprune.methods import CALLED, METHODS, Kind, make, options_of
+from hwprune.methods import CALLED, PROTOCOLS, make, options_of
 from hwprune.run import Run
 from tests import tiny
 from tests.test_pruning import QUICK, prune
@@ -45,6 +47,14 @@ def test_what_is_listed_can_be_made_and_goes_by_its_name(kind: Kind, name: str) 
     assert found.name == name and METHODS[kind][name].name == name
     assert all(hasattr(found, attribute) for attribute in CALLED[kind])
     assert "reconstructed" in METHODS[kind][name].differs or not name.endswith("-style")
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_the_protocols_that_errors_name_ask_for_what_is_called(kind: Kind) -> None:
+    module, _, name = PROTOCOLS[kind].rpartition(".")
+    protocol = getattr(importlib.import_module(module), name)
+
+    assert set(CALLED[kind]) == {name for name in vars(protocol) if not name.startswith("_")}
 
 
 def test_options_stand_behind_the_name() -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from hwprune.catalogue import METHODS, Method
 from hwprune.cli import show
-from hwprune.methods import METHODS, Method, options_of
+from hwprune.methods import options_of
 
 
 def methods(as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False) -> None:

@@ -22,8 +22,9 @@ from hwprune.cli.summary import show_results
 from hwprune.cost.normalisation import Normalisation
 from hwprune.errors import HwpruneError
 from hwprune.latency.choosing import Method
+from hwprune.loop.deployment import Further
 from hwprune.loop.group_fisher import GroupFisher
-from hwprune.loop.settings import Further, Search, Settings, Way
+from hwprune.loop.settings import Search, Settings, Spacing, Way
 from hwprune.recovery.recipe import Recipe
 from hwprune.target import Target
 
@@ -125,6 +126,10 @@ def prune(
     milestones: Annotated[
         int, Text(help="steps down to the target; 0 chooses by the distance", rich_help_panel=CHANNELS)
     ] = 0,
+    spacing: Annotated[
+        Spacing,
+        Text(help="of those steps: equal shares, equal amounts, or most at first", rich_help_panel=CHANNELS),
+    ] = "proportion",
     milestone_steps: Annotated[int, Text(help="of training after each step down", rich_help_panel=CHANNELS)] = 0,
     damping_steps: Annotated[
         int, Text(help="of training in which what goes fades, instead of a cut at once", rich_help_panel=CHANNELS)
@@ -185,6 +190,7 @@ def prune(
         exclude=tuple(exclude or ()),
         choices=chosen(conv_groups, attention),
         milestones=milestones,
+        spacing=spacing,
         milestone_steps=milestone_steps,
         damping_steps=damping_steps,
         allocation=allocation,

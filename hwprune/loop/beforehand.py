@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from hwprune import methods
+from hwprune.catalogue import Kind
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
@@ -30,13 +32,15 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
     """
     settings = subject.settings
     check_fits(data, subject.model)
-    methods.check("importance", settings.criterion)
-    if settings.regularizer:
-        methods.check("regularizer", settings.regularizer)
-    if settings.allocation:
-        methods.check("allocation", settings.allocation)
-    if settings.inheritance:
-        methods.check("inheritance", settings.inheritance)
+    chosen: Mapping[Kind, str] = {
+        "importance": settings.criterion,
+        "regularizer": settings.regularizer,
+        "allocation": settings.allocation,
+        "inheritance": settings.inheritance,
+    }
+    for kind, text in chosen.items():
+        if text:
+            methods.make(kind, text)
     loosest = Target.parse_all(settings.target)[0]
     if loosest.relative:
         loosest.ratio(1.0)

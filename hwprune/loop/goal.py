@@ -11,6 +11,7 @@ from hwprune.cost.work import Work
 from hwprune.errors import TargetError
 from hwprune.loop.job import Job
 from hwprune.loop.memory import MemoryGoal
+from hwprune.loop.settings import Spacing
 from hwprune.loop.subject import Subject
 from hwprune.loop.unmeasured import has_stand_in
 from hwprune.target import Target
@@ -74,8 +75,14 @@ def amount_of(work: Work, target: Target) -> int:
     return {"macs": work.macs, "params": work.parameters, "memory": work.activation_elements}[target.quantity]
 
 
-def milestones_of(ends: Sequence[float], count: int, starts: Sequence[float]) -> list[tuple[float, ...]]:
-    """Ratios of all goals from the first milestone after ``starts`` to ``ends``, evenly spaced in proportion.
+def milestones_of(
+    ends: Sequence[float], count: int, starts: Sequence[float], spacing: Spacing = "proportion"
+) -> list[tuple[float, ...]]:
+    """Ratios of all goals from the first milestone after ``starts`` to ``ends``.
+
+    Each step keeps the same share of what is left ("proportion"), takes as much as the others ("amount"), or takes most
+    at first ("orthoreg": round k of n to a total p takes p / (k p + n (1 - p)) of what is left, as OrthoReg's code has
+    it, arXiv:2009.05014).
 
     >>> [round(r, 2) for (r,) in milestones_of([0.5], 0, [1.0])]
     [0.84, 0.71, 0.59, 0.5]
@@ -85,6 +92,15 @@ def milestones_of(ends: Sequence[float], count: int, starts: Sequence[float]) ->
     left = [end / start for end, start in zip(ends, starts, strict=True)]
     steps = count or max(1, ceil(log(min(left)) / log(MILESTONE)))
     return [
-        tuple(start * share ** (step / steps) for start, share in zip(starts, left, strict=True))
+        tuple(start * _reached(share, step / steps, spacing) for start, share in zip(starts, left, strict=True))
         for step in range(1, steps + 1)
     ]
+
+
+def _reached(share: float, way: float, spacing: Spacing) -> float:
+    """What is left at a share of the way down to ``share``."""
+    if spacing == "amount":
+        return 1 - (1 - share) * way
+    if spacing == "orthoreg":
+        return 1 / (1 + (1 / share - 1) * way)
+    return float(share**way)

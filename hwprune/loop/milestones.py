@@ -59,7 +59,9 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
     Raises:
         TargetError: out of reach; says the best that can be reached.
     """
-    *on_the_way, last = milestones_of([aim.goal.ratio for aim in aims], job.settings.usual_milestones, start.ratios)
+    settings = job.settings
+    ends = [aim.goal.ratio for aim in aims]
+    *on_the_way, last = milestones_of(ends, settings.usual_milestones, start.ratios, settings.spacing)
     place = start
     if not start.milestones:
         margins = [

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 from hwprune import methods
@@ -15,6 +14,7 @@ from hwprune.errors import HwpruneError, RunError, TargetError
 from hwprune.graph.choices import Choices
 from hwprune.importance.criterion import COSTS, Costed
 from hwprune.latency.choosing import METHODS, Method
+from hwprune.loop.deployment import Further
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.recovery.recipe import Recipe
 from hwprune.regularization.base import When
@@ -24,60 +24,9 @@ Way = Literal["milestones", "group-fisher"]
 WAYS: Final[tuple[Way, ...]] = get_args(Way)
 Search = Literal["greedy", "exact"]
 SEARCHES: Final[tuple[Search, ...]] = get_args(Search)
+Spacing = Literal["proportion", "amount", "orthoreg"]
+SPACINGS: Final[tuple[Spacing, ...]] = get_args(Spacing)
 USUAL_IMPORTANCE: Final = "obs"  # ahead of Fisher where both were measured (`benchmarks/frontier.py`)
-
-
-@dataclass(frozen=True)
-class Further:
-    """A further deployment whose latency target the network must meet too.
-
-    Attributes:
-        device, runtime, precision, threads, batch: as in `Settings`.
-        target: share of the dense network's latency there, or milliseconds; "" takes the share of the run's target.
-        table: file of its latency table; "" takes the user's own for it, else what ships.
-    """
-
-    device: str
-    runtime: str | None = None
-    precision: str | None = None
-    threads: int = 1
-    batch: int = 1
-    target: str = ""
-    table: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("threads", "batch"):
-            if getattr(self, name) < 1:
-                raise HwpruneError(f"{name} of {self.device} cannot be {getattr(self, name)}", fix="it is at least 1")
-        if self.target and Target.parse(self.target).quantity != "latency":
-            raise TargetError(
-                f"the target {self.target!r} of {self.device} bounds no latency",
-                effect="counted work is the same on every device",
-                fix="give a share or milliseconds, and counted work as --target",
-            )
-
-    @classmethod
-    def parse(cls, text: str, usual: Further) -> Further:
-        """From what the user types; what it leaves out is ``usual``'s threads and batch, and the device's own runtime.
-
-        >>> Further.parse("cpu,runtime=openvino,target=70%", Further("", batch=8))
-        Further(device='cpu', runtime='openvino', precision=None, threads=1, batch=8, target='70%', table='')
-        """
-        device, *details = [part.strip() for part in text.split(",")]
-        found: dict[str, Any] = {"threads": usual.threads, "batch": usual.batch}
-        for detail in details:
-            name, equals, value = detail.partition("=")
-            whole = name in ("threads", "batch")
-            if name not in (f.name for f in fields(cls)[1:]) or not equals or (whole and not value.isdecimal()):
-                raise HwpruneError(
-                    f"cannot read {detail!r} of the device {text!r}",
-                    fix="write it as cpu,runtime=openvino,batch=8,target=70%, with any of runtime, precision, "
-                    "threads, batch, target and table",
-                )
-            if name == "table":  # so that a resume works from any folder
-                value = str(Path(value).expanduser().resolve())
-            found[name] = int(value) if whole else value
-        return cls(device, **found)
 
 
 @dataclass(frozen=True)
@@ -92,12 +41,12 @@ class Settings:
         threads: of a runtime on the CPU.
         batch: images at once in deployment.
         importance: what removing a channel hurts: "obs", "fisher" and others, with options ("hessian,probes=4"), or
-            package.module:factory for one's own; "" takes "obs" (see `hwprune.methods`).
+            package.module:factory for one's own; "" takes "obs" (see `hwprune.catalogue`).
         compensate: whether the layers that read removed channels take over what those told, by least squares.
         normalisation: what importance is divided by.
         search: "greedy", or "exact": with a proof of how near to the best the widths are.
         allocation: a way of the field to choose widths, in the place of a search for the least importance lost:
-            "adapruner-style", "epruner" and others (see `hwprune.methods`); "" for the search.
+            "adapruner-style", "epruner" and others (see `hwprune.catalogue`); "" for the search.
         inheritance: a rule by which channels are chosen anew in the dense network once the widths are known:
             "adaptive", "exemplar"; "" keeps those of the search, and what was trained on the way.
         method: how the latency table is measured: "isolated" (layer by layer), "in-context" (inside engines of whole
@@ -110,10 +59,12 @@ class Settings:
         choices: how channels are coupled where there is a choice.
         milestones: steps down to the target (to each of several), importance being refreshed at each; 0 chooses by
             the distance.
+        spacing: of the milestones: each keeps the same share of what is left ("proportion"), takes the same amount
+            ("amount"), or takes most at first ("orthoreg").
         milestone_steps: of training after each milestone on the way, before importance is estimated again.
         damping_steps: of training in which what goes fades at the end, instead of being cut at once.
         regularizer: what weights are drawn to in a training of its own, before the search or once the widths are
-            known, by itself: "orthoreg", "greg1" and others (see `hwprune.methods`); "" for none.
+            known, by itself: "orthoreg", "greg1" and others (see `hwprune.catalogue`); "" for none.
         regularizer_steps: of that training; 0 takes one pass over the training images.
         importance_batches: of training data for one estimate of importance.
         calibration: random networks measured to calibrate the sum of layer latencies.
@@ -150,6 +101,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     choices: Choices = Choices()  # noqa: RUF009  # frozen
     milestones: int = 0
+    spacing: Spacing = "proportion"
     milestone_steps: int = 0
     damping_steps: int = 0
     regularizer: str = ""
@@ -175,6 +127,8 @@ class Settings:
             )
         if self.search not in SEARCHES:
             raise HwpruneError(f"unknown search {self.search!r}", fix=f"choose one of {', '.join(SEARCHES)}")
+        if self.spacing not in SPACINGS:
+            raise HwpruneError(f"unknown spacing {self.spacing!r}", fix=f"choose one of {', '.join(SPACINGS)}")
         if self.search == "exact" and self.normalisation != "latency":
             raise HwpruneError(
                 f"the exact search divides importance by nothing, so not by {self.normalisation} either",

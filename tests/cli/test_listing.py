@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwprune.methods import METHODS
+from hwprune.catalogue import METHODS
 from tests.cli.conftest import Cli
 
 

@@ -23,6 +23,18 @@ def test_milestones_fall_by_equal_factors_and_end_at_the_goal(ratio: float, coun
     assert len(found) == count or not count
 
 
+@given(_RATIOS, st.integers(1, 30))
+def test_equal_amounts_and_most_at_first(ratio: float, count: int) -> None:
+    amounts = [1.0, *(one for (one,) in milestones_of([ratio], count, [1.0], "amount"))]
+    first = [1.0, *(one for (one,) in milestones_of([ratio], count, [1.0], "orthoreg"))]
+    total = 1 - ratio
+    taken = [total / (k * total + count * (1 - total)) for k in range(1, count + 1)]  # of what is left, round by round
+
+    assert [before - after for before, after in pairwise(amounts)] == pytest.approx([total / count] * count)
+    assert [1 - after / before for before, after in pairwise(first)] == pytest.approx(taken)
+    assert amounts[-1] == pytest.approx(ratio) and first[-1] == pytest.approx(ratio)
+
+
 @given(_RATIOS)
 def test_without_a_count_no_step_is_longer_than_usual_and_there_is_none_too_many(ratio: float) -> None:
     found = [one for (one,) in milestones_of([ratio], 0, [1.0])]

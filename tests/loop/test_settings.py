@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwprune.catalogue import METHODS
 from hwprune.cost.normalisation import NORMALISATIONS
 from hwprune.errors import HwpruneError, RunError
 from hwprune.graph.choices import Choices
 from hwprune.loop.settings import USUAL_IMPORTANCE, Settings
-from hwprune.methods import METHODS
 from hwprune.recovery.recipe import Recipe
 
 _NAMES = st.lists(st.text(max_size=5), max_size=3).map(tuple)
