@@ -3,7 +3,7 @@
     python benchmarks/methods.py --cifar FOLDER --resnet20 FILE [--resnet56 FILE] [--only importance ...] [--method NAME
         ...] [--seed 0 ...] [--target 60%] [--steps 500] [--runs DIR] [--out DIR]
 
-Each importance, regulariser, allocation and rule of inheritance takes the place of hwprune's own while all else stays:
+Each importance, regulariser, allocation, rule of inheritance and transform takes its place while all else stays:
 coupled groups, latency table, search, paired test (ONNX Runtime, one thread, batch 1, fp32). Weights are cut and no
 more, as in the papers. All have the same number of training steps: what a method trains or runs backward on the way is
 taken from the fine-tuning, which is the same for all. Finished figures in ``--runs`` are only read.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Kind = Literal["importance", "regularizer", "allocation", "inheritance"]
+Kind = Literal["importance", "regularizer", "allocation", "inheritance", "transform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +265,20 @@ _INHERITANCES = (
         "for widths that are known; norms are inherited",
     ),
 )
+_TRANSFORMS = (
+    Method(
+        "filter-group-approximation",
+        "transform",
+        "hwprune.transform.filter_group:FilterGroups",
+        "Peng et al., ECCV 2018 (FGA)",
+        "a convolution as a grouped and a pointwise one, where that is measured to be faster",
+        "fine-tuning in place of corrections by feature maps; rewritten layers are chosen by measured latency",
+    ),
+)
 METHODS: Final[Mapping[Kind, Mapping[str, Method]]] = {
     "importance": {method.name: method for method in _IMPORTANCE},
     "regularizer": {method.name: method for method in _REGULARIZERS},
     "allocation": {method.name: method for method in _ALLOCATIONS},
     "inheritance": {method.name: method for method in _INHERITANCES},
+    "transform": {method.name: method for method in _TRANSFORMS},
 }

@@ -21,12 +21,14 @@ CALLED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "regularizer": ("name", "when", "begin"),
     "allocation": ("name", "kept"),
     "inheritance": ("name", "kept"),
+    "transform": ("name", "proposals", "rewritten"),
 }
 PROTOCOLS: Final[Mapping[Kind, str]] = {
     "importance": "hwprune.importance.criterion.Criterion",
     "regularizer": "hwprune.regularization.base.Regularizer",
     "allocation": "hwprune.allocation.base.Allocator",
     "inheritance": "hwprune.inheritance.base.Inheritance",
+    "transform": "hwprune.transform.base.Transform",
 }
 
 

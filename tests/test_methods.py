@@ -105,10 +105,10 @@ TOGETHER = [
         "importance": list(METHODS["importance"])[turn % len(METHODS["importance"])],
         **{
             kind: ["", *METHODS[kind]][turn * stride % (1 + len(METHODS[kind]))]
-            for kind, stride in (("regularizer", 3), ("allocation", 5), ("inheritance", 1))
+            for kind, stride in (("regularizer", 3), ("allocation", 5), ("inheritance", 1), ("transform", 1))
         },
     }
-    for turn in range(2 * len(METHODS["importance"]))
+    for turn in range(len(METHODS["importance"]))
 ]
 
 
@@ -125,6 +125,7 @@ def test_methods_of_all_kinds_work_together(tmp_path: Path, chosen: dict[str, st
 
     assert result.pruned.macs <= 0.6 * result.dense.macs and not result.missed
     assert verification["error"] <= verification["tolerance"]
+    assert ("transformed" in run.stages) == bool(chosen["transform"])
     assert result.plan.kept_widths == dict(found.widths), "of the search or the allocation, whoever chose the channels"
     assert (found.milestone == 1) == bool(chosen["allocation"])
     assert (tmp_path / "table.parquet").exists() == (chosen["importance"] == "cpmc-style")

@@ -140,6 +140,10 @@ def prune(
     inheritance: Annotated[
         str, Text(help="channels of the found widths chosen anew: adaptive, exemplar", rich_help_panel=CHANNELS)
     ] = "",
+    transform: Annotated[
+        str,
+        Text(help="filter-group-approximation, of layers that are measured to be faster so", rich_help_panel=CHANNELS),
+    ] = "",
     regularizer: Annotated[
         str, Text(help="training under orthoreg, greg1, ...: `hwprune methods` lists them", rich_help_panel=CHANNELS)
     ] = "",
@@ -195,6 +199,7 @@ def prune(
         damping_steps=damping_steps,
         allocation=allocation,
         inheritance=inheritance,
+        transform=transform,
         regularizer=regularizer,
         regularizer_steps=regularizer_steps,
         tries=tries,

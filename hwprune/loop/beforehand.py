@@ -10,6 +10,7 @@ from hwprune.catalogue import Kind
 from hwprune.data.batches import Data
 from hwprune.data.fits import check_fits
 from hwprune.device import resolve
+from hwprune.errors import DeviceError
 from hwprune.latency.profiler import open_table
 from hwprune.loop.goal import amount_of, needs_table
 from hwprune.loop.prediction import stored_table
@@ -37,10 +38,16 @@ def check_all(subject: Subject, data: Data, table: Path | None) -> None:
         "regularizer": settings.regularizer,
         "allocation": settings.allocation,
         "inheritance": settings.inheritance,
+        "transform": settings.transform,
     }
     for kind, text in chosen.items():
         if text:
             methods.make(kind, text)
+    if settings.transform and not subject.runtime.can_time:
+        raise DeviceError(
+            f"{settings.device} is not in this machine, so nothing tells whether a rewritten layer is faster",
+            fix="prune on a machine that has it, or leave --transform out",
+        )
     loosest = Target.parse_all(settings.target)[0]
     if loosest.relative:
         loosest.ratio(1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from hwprune.clocks import watch_for
+from hwprune.cost.work import Work
 from hwprune.files import write_atomically
 from hwprune.loop.job import Job
 from hwprune.plan import Plan
@@ -27,11 +28,19 @@ def ledger_of(job: Job) -> Ledger:
 
 
 def tried(
-    job: Job, name: str, milestone: int, plan: Plan, predicted_ms: float | None, *, network: nn.Module | None = None
+    job: Job,
+    name: str,
+    milestone: int,
+    plan: Plan,
+    predicted_ms: float | None,
+    *,
+    network: nn.Module | None = None,
+    counted: Work | None = None,
 ) -> Candidate:
     """The candidate of that name: from the ledger when it is there, else built and measured now.
 
-    ``network`` is the cut network where it has weights of its own by now; else the dense one's are cut.
+    ``network`` is the cut network where it has weights of its own by now; else the dense one's are cut. ``counted`` is
+    its work where that does not follow from the plan.
 
     A builder that crashes, hangs or refuses is written down and costs this candidate only.
     """
@@ -50,7 +59,7 @@ def tried(
         job.reporter.advance(number, 1 + len(job.subject.validators))
         reports.append(_engine(job, folder / job.onnx_name, spec, folder))
     main = reports[0].beside
-    counted = job.subject.work(plan.kept_widths)
+    counted = counted or job.subject.work(plan.kept_widths)
     candidate = Candidate(
         id=name,
         milestone=milestone,

@@ -16,7 +16,9 @@ from hwprune.graph.verification import verify
 from hwprune.loop.candidates import certificate_of, confirmation_of, ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.judging import recovered_statistics
+from hwprune.loop.transforming import Written, work_of, written_otherwise
 from hwprune.plan import Plan
+from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.recovery.evaluate import evaluate
 from hwprune.recovery.finetune import finetune
@@ -26,7 +28,8 @@ from hwprune.validation.ledger import Candidate
 
 
 def recovered(job: Job, plan: Plan, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network cut for real, checked against the dense one, with batch norm re-estimated and fine-tuned.
+    """The network cut for real, checked against the dense one, its layers rewritten where the run asks for that, with
+    batch norm re-estimated and fine-tuned.
 
     ``weights`` are those of the network on its way down where it trained there, else None.
 
@@ -39,6 +42,10 @@ def recovered(job: Job, plan: Plan, weights: Path | None) -> tuple[nn.Module, di
     small = cut(source, plan, job.subject.network)
     found: dict[str, Any] = dict(job.run.once("pruned", lambda: _check(job, source, small, plan)))
     small = recovered_statistics(job, plan, weights)
+    otherwise = written_otherwise(job, small)
+    if otherwise.rewritings:
+        small = otherwise.of(small)
+        reestimate(small, job.data.calibration)
     found["statistics"] = job.run.once("statistics", lambda: asdict(evaluate(small, job.data.validation)))
     recipe = job.settings.recipe
     if recipe.steps(len(job.data.train)) > 0:
@@ -84,9 +91,11 @@ def certified(job: Job, small: nn.Module, plan: Plan) -> list[Certificate | None
     too.
     """
     known = ledger_of(job).candidates
-    same = [one for one in known if dict(one.widths) == plan.kept_widths]
+    rewritten = bool(Written.load(job.run.path).rewritings)  # then it is another network than the candidates were
+    same = [] if rewritten else [one for one in known if dict(one.widths) == plan.kept_widths]
     predicted = same[0].predicted_ms if same else None
-    tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small)
+    counted = work_of(job, small) if rewritten else None
+    tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small, counted=counted)
     return [_certified(own, small, same) for own in job.all]
 
 

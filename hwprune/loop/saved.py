@@ -12,6 +12,7 @@ from hwprune.errors import RunError
 from hwprune.graph.choices import Choices
 from hwprune.graph.coupling import analyze
 from hwprune.graph.surgery import cut
+from hwprune.loop.transforming import Written
 from hwprune.models.resolve import load_model
 from hwprune.plan import Plan
 from hwprune.run import Run
@@ -43,7 +44,7 @@ def load(directory: str | Path, model: nn.Module | None = None) -> nn.Module:
         choices=Choices(**run.settings.get("choices", {})),
         model_reference=plan.model,
     )
-    small = cut(dense, plan, network)
+    small = Written.load(path).of(cut(dense, plan, network))
     try:
         state = safetensors.torch.load_file(path / "model.safetensors")
         small.load_state_dict(state)

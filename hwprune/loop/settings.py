@@ -51,12 +51,12 @@ class Settings:
             "adaptive", "exemplar"; "" keeps those of the search, and what was trained on the way.
         method: how the latency table is measured: "isolated" (layer by layer), "in-context" (inside engines of whole
             networks); "" takes what is usual for the runtime.
-        multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU.
-        multiples: pattern of group names -> their multiple in its place; of several that match, the last.
-        most_widths: of one group in the table.
-        min_width: no group keeps fewer channels.
-        exclude: patterns of module names whose channels stay.
-        choices: how channels are coupled where there is a choice.
+        multiple: widths are multiples of this; 0 takes 4 on a CPU and 8 on a GPU. multiples: pattern of group names ->
+        their multiple in its place; of several that match, the last. most_widths: of one group in the table. min_width:
+        no group keeps fewer channels. exclude: patterns of module names whose channels stay. choices: how channels are
+        coupled where there is a choice. transform: how layers of the pruned network are written otherwise, where the
+        device is measured to be faster then:
+            "filter-group-approximation"; "" leaves them.
         milestones: steps down to the target (to each of several), importance being refreshed at each; 0 chooses by
             the distance.
         spacing: of the milestones: each keeps the same share of what is left ("proportion"), takes the same amount
@@ -93,6 +93,7 @@ class Settings:
     search: Search = "greedy"
     allocation: str = ""
     inheritance: str = ""
+    transform: str = ""
     method: Method | Literal[""] = ""
     multiple: int = 0
     multiples: Mapping[str, int] = field(default_factory=dict)

@@ -91,6 +91,7 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
     proto = load(exported)
     dense = shapes_of(proto)
     _exchange(proto, model)
+    _check_kernels(proto, dense)
     _set_groups(proto, model, dense)
     _set_pads(proto, model, dense)
     del proto.graph.value_info[:]
@@ -118,6 +119,16 @@ def _exchange(proto: ModelProto, model: nn.Module) -> None:
         if array.ndim != len(old.dims) or helper.np_dtype_to_tensor_dtype(array.dtype) != old.data_type:
             raise _refused(f"{old.name} is {array.dtype} of shape {array.shape}, the graph has {list(old.dims)}")
         old.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), old.name))
+
+
+def _check_kernels(proto: ModelProto, dense: Shapes) -> None:
+    """Nodes have the size of their kernels written into them: another one would only be noticed when it runs."""
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in sizes:
+            before, after = dense[node.input[1]], sizes[node.input[1]]
+            if before[2:] != after[2:]:
+                raise _refused(f"{node.input[1]} has kernels of {after[2:]}, the graph of {before[2:]}")
 
 
 def _set_groups(proto: ModelProto, model: nn.Module, dense: Shapes) -> None:

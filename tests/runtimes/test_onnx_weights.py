@@ -138,6 +138,14 @@ def _cut_norm(norm: nn.BatchNorm2d, kept: Tensor) -> nn.BatchNorm2d:
     return smaller.eval()
 
 
+def test_kernels_of_another_size_are_refused() -> None:
+    dense, other = (nn.Sequential(nn.Conv2d(3, 4, size, padding=size // 2)) for size in (3, 1))
+    with pytest.raises(EngineError, match=r"kernels of \(1, 1\)") as caught:
+        with_weights(export(dense.eval(), (images(),)), other)
+
+    assert "0.weight" in str(caught.value)
+
+
 def test_channels_that_a_padding_module_makes_follow_the_pruned_module() -> None:
     torch.manual_seed(0)
     dense, narrow = Padded(8, 2, 4), Padded(6, 1, 3)

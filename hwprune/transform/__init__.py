@@ -1,0 +1,1 @@
+"""Layers written as other layers that take less time."""
