@@ -30,6 +30,7 @@ from hwprune.target import Target
 
 Text = typer.Option
 ENGINES, TUNING = "The engines", "Accuracy got back"
+FIELD = "The methods (`hwprune methods` lists them)"
 
 
 def prune(
@@ -76,7 +77,9 @@ def prune(
     ] = 600.0,
     importance: Annotated[
         str,
-        Text(help="obs (default), fisher, ...: `hwprune methods` lists them; or your own", rich_help_panel=CHANNELS),
+        Text(
+            help="obs (default), fisher, hessian,probes=4, or your own: package.module:factory", rich_help_panel=FIELD
+        ),
     ] = "",
     compensate: Annotated[
         bool,
@@ -135,20 +138,20 @@ def prune(
         int, Text(help="of training in which what goes fades, instead of a cut at once", rich_help_panel=CHANNELS)
     ] = 0,
     allocation: Annotated[
-        str, Text(help="widths by epruner, genetic, ... in place of the search", rich_help_panel=CHANNELS)
+        str, Text(help="widths by epruner, genetic, ... in place of the search", rich_help_panel=FIELD)
     ] = "",
     inheritance: Annotated[
-        str, Text(help="channels of the found widths chosen anew: adaptive, exemplar", rich_help_panel=CHANNELS)
+        str, Text(help="channels of the found widths chosen anew: adaptive, exemplar", rich_help_panel=FIELD)
     ] = "",
     transform: Annotated[
         str,
-        Text(help="filter-group-approximation, of layers that are measured to be faster so", rich_help_panel=CHANNELS),
+        Text(help="filter-group-approximation, of layers that are measured to be faster so", rich_help_panel=FIELD),
     ] = "",
     regularizer: Annotated[
-        str, Text(help="training under orthoreg, greg1, ...: `hwprune methods` lists them", rich_help_panel=CHANNELS)
+        str, Text(help="training under orthoreg, slimming, greg1, increg, sfp, ...", rich_help_panel=FIELD)
     ] = "",
     regularizer_steps: Annotated[
-        int, Text(help="of that training; 0 takes one pass over the images", rich_help_panel=CHANNELS)
+        int, Text(help="of that training; 0 takes one pass over the images", rich_help_panel=FIELD)
     ] = 0,
     tries: Annotated[
         int, Text(help="candidates at the target until one is measured to meet it", rich_help_panel=CHANNELS)

@@ -1,9 +1,8 @@
 """What every regulariser offers, and what a training sees of it.
 
-A training calls three hooks of a `Session`: a term of its loss, gradients after the backward pass, and something after
-the optimizer's step. `PenalisedSession` serves the regularisers whose whole effect is a penalty
-(lambda_c / 2) * |w|^2 on what belongs to a coupled channel c, with lambda growing as training goes on: they only say
-lambda.
+A training calls three hooks of a `Session`: for a term of its loss, for gradients after the backward pass, and after
+the optimizer's step. `Penalties` serves regularisers that draw what belongs to a coupled channel to nothing: they only
+say how strongly.
 """
 
 from __future__ import annotations
