@@ -36,6 +36,7 @@ from hwprune.recovery.evaluate import evaluate
 from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Recipe
 
+TRAINER = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # latency is the processor's anyway
 TRAINED = 200  # steps of a regulariser, of those that all have
 HEADS = (
     *("network", "kind", "method", "certified latency", "top-1 untrained", "top-1 fine-tuned", "seeds"),
@@ -116,7 +117,7 @@ def _one(name: str, kind: str, method: str, seed: int, options: argparse.Namespa
         record(file, document | {"failed": str(error).splitlines()[0]})
         return
     pruning_s = time.monotonic() - started
-    small, steps = found.model, _steps(found.directory, kind, method, settings)
+    small, steps = found.model.to(TRAINER), _steps(found.directory, kind, method, settings)
     reestimate(small, case.data.calibration)
     untrained = evaluate(small, case.data.validation)
     recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - steps), lr=case.lr, seed=seed)
@@ -130,7 +131,7 @@ def _one(name: str, kind: str, method: str, seed: int, options: argparse.Namespa
             "pruning_steps": steps,
             "pruning_s": round(pruning_s, 1),
             "top1": {"untrained": untrained.top1, "tuned": tuned.top1},
-            "certified": asdict(bench.certified(small).comparison),
+            "certified": asdict(bench.certified(small.cpu()).comparison),
             "macs": work[0],
             "parameters": work[1],
         },

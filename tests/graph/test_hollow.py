@@ -125,6 +125,15 @@ def layout(x: Tensor) -> tuple[Any, ...]:
     return tuple(x.shape), [s for n, s in zip(x.shape, x.stride(), strict=True) if n > 1], x.dtype, x.device.type
 
 
+def test_one_pixel_with_its_channels_last_is_resampled_as_torch_does() -> None:
+    pixel = torch.empty_strided((1, 2, 1, 1), (2, 1, 2, 2), device="meta")
+    args = (pixel, [1, 2], None, None)
+    found = hollow_result(aten.upsample_nearest2d.default, "upsample_nearest2d", args)
+
+    assert pixel.is_contiguous()
+    assert found is None or layout(found) == layout(aten.upsample_nearest2d.default(*args))
+
+
 @pytest.mark.parametrize("name", sorted(_SHAPES))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
