@@ -26,7 +26,7 @@ import torch
 from cases import First, add_files, given, opened
 from frontier_bench import Bench
 from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
-from recording import RESULTS, fingerprint, markdown, percent, record
+from recording import FIGURES, RESULTS, figures, fingerprint, markdown, record
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,10 +41,7 @@ TRAINER = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # latenc
 # Where it is not the case's own, for all methods: 500 steps at 0.005 took MobileNetV2 from 81.8 % to 75.8 %.
 LR = {"mobilenet_v2": 0.001}
 KNOWN = {**METHODS, **VARIANTS}
-HEADS = (
-    *("network", "target", "method", "certified latency", "top-1 untrained", "top-1 fine-tuned", "seeds"),
-    *("MACs", "parameters", "pruning takes", "steps of it"),
-)
+HEADS = ("network", "target", "method", *FIGURES)
 TRIED = "What else was tried, of which none is in the comparison above:"
 
 
@@ -126,26 +123,7 @@ def _cells(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], list
 
 
 def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    rows = []
-    for key, own in _cells(runs).items():
-        done = [run for run in own if "failed" not in run]
-        if not done:
-            rows.append((*key, f"failed: {own[0]['failed']}", *[""] * 7))
-            continue
-        rows.append(
-            (
-                *key,
-                percent([run["certified"]["ratio"] for run in done]),
-                percent([run["top1"]["untrained"] for run in done]),
-                percent([run["top1"]["tuned"] for run in done]),
-                str(len(done)),
-                f"{100 * mean(run['macs'] for run in done):.1f} %",
-                f"{100 * mean(run['parameters'] for run in done):.1f} %",
-                f"{mean(run['pruning_s'] for run in done):.0f} s",
-                f"{mean(run['pruning_steps'] for run in done):.0f}",
-            )
-        )
-    return rows
+    return [(*key, *figures(own)) for key, own in _cells(runs).items()]
 
 
 @dataclass(frozen=True)

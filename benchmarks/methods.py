@@ -19,13 +19,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 from cases import First, add_files, given, opened
 from frontier_bench import BATCHES, MULTIPLE, Bench
-from recording import RESULTS, fingerprint, markdown, percent, record
+from recording import FIGURES, RESULTS, figures, fingerprint, markdown, record
 
 import hwprune
 from hwprune.catalogue import METHODS
@@ -38,10 +37,7 @@ from hwprune.recovery.recipe import Recipe
 
 TRAINER = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # latency is the processor's anyway
 TRAINED = 200  # steps of a regulariser, of those that all have
-HEADS = (
-    *("network", "kind", "method", "certified latency", "top-1 untrained", "top-1 fine-tuned", "seeds"),
-    *("MACs", "parameters", "pruning takes", "steps of it"),
-)
+HEADS = ("network", "kind", "method", *FIGURES)
 # Besides the method itself, what its paper has it with. Importance is Fisher unless it is what is compared.
 FISHER: Mapping[str, Any] = {"importance": "fisher"}
 PARTNERS: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -151,26 +147,7 @@ def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     cells: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for run in sorted(runs, key=lambda run: (run["network"], order[run["kind"], run["method"]], run["seed"])):
         cells.setdefault((run["network"], run["kind"], run["method"]), []).append(run)
-    rows = []
-    for key, own in cells.items():
-        done = [run for run in own if "failed" not in run]
-        if not done:
-            rows.append((*key, f"failed: {own[0]['failed']}", *[""] * 7))
-            continue
-        rows.append(
-            (
-                *key,
-                percent([run["certified"]["ratio"] for run in done]),
-                percent([run["top1"]["untrained"] for run in done]),
-                percent([run["top1"]["tuned"] for run in done]),
-                str(len(done)),
-                f"{100 * mean(run['macs'] for run in done):.1f} %",
-                f"{100 * mean(run['parameters'] for run in done):.1f} %",
-                f"{mean(run['pruning_s'] for run in done):.0f} s",
-                f"{mean(run['pruning_steps'] for run in done):.0f}",
-            )
-        )
-    return rows
+    return [(*key, *figures(own)) for key, own in cells.items()]
 
 
 def _options() -> argparse.Namespace:

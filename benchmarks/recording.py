@@ -53,6 +53,29 @@ def percent(values: Sequence[float], sign: str = "") -> str:
     return f"{100 * mean(values):{sign}.1f}{spread} %"
 
 
+FIGURES = (
+    *("certified latency", "top-1 untrained", "top-1 fine-tuned", "seeds"),
+    *("MACs", "parameters", "pruning takes", "steps of it"),
+)
+
+
+def figures(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Cells of `FIGURES` for one method's runs over seeds; the first one's failure where all failed."""
+    done = [run for run in runs if "failed" not in run]
+    if not done:
+        return (f"failed: {runs[0]['failed']}", *[""] * (len(FIGURES) - 1))
+    return (
+        percent([run["certified"]["ratio"] for run in done]),
+        percent([run["top1"]["untrained"] for run in done]),
+        percent([run["top1"]["tuned"] for run in done]),
+        str(len(done)),
+        f"{100 * mean(run['macs'] for run in done):.1f} %",
+        f"{100 * mean(run['parameters'] for run in done):.1f} %",
+        f"{mean(run['pruning_s'] for run in done):.0f} s",
+        f"{mean(run['pruning_steps'] for run in done):.0f}",
+    )
+
+
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table.
 
