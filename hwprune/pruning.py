@@ -32,7 +32,7 @@ from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.loop.tables import table_path, usual_table
-from hwprune.loop.transforming import Written, work_of
+from hwprune.loop.transforming import work_of
 from hwprune.loop.trying import missed
 from hwprune.loop.unmeasured import (
     remember,
@@ -243,14 +243,15 @@ def _result(job: Job, aims: Aims, place: Place, start: Path | None, dense_top1: 
     plan, weights = drawn_after(job, *inherited(job, place.plan, place.weights, start))
     small, found = recovered(job, plan, damped(job, plan, weights))
     written(job, small, plan)
-    certificate, *further = certified(job, small, plan)
+    counted = work_of(job, small, plan)
+    certificate, *further = certified(job, small, plan, counted)
     result = Result(
         target=str(aims[0].goal.target),
         model=small,
         plan=plan,
         accuracy={"dense": dense_top1, **{stage: found[stage]["top1"] for stage in STAGES}},
         dense=job.subject.work(),
-        pruned=work_of(job, small) if Written.load(job.run.path).rewritings else job.subject.work(plan.kept_widths),
+        pruned=counted,
         candidates=ledger_of(job).candidates,
         certificate=certificate,
         directory=job.run.path,

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hwprune.allocation.base import HALVINGS, Kept, Situation, best_of
 from hwprune.errors import check_options
-from hwprune.graph.makers import Piece, makers
+from hwprune.graph.makers import makers, squared_distances
 
 Floats = NDArray[np.float64]
 FEWEST = 1e-3  # of the scale: a thousand times the median distance as preference leaves one exemplar in any group
@@ -71,7 +70,11 @@ class _Exemplars:
 
     def __post_init__(self) -> None:
         pieces = makers(self.situation.model, self.situation.network)
-        self.similarities = {name: similarity(pieces[name]) for name in self.situation.open}
+        self.similarities = {
+            group.name: -squared_distances(pieces[group.name], group.width)
+            for group in self.situation.network.free
+            if group.name in self.situation.open
+        }
 
     def fits(self, scale: float) -> bool:
         return self.situation.holds({name: len(kept) for name, kept in self.kept(scale).items()})
@@ -95,19 +98,6 @@ class _Exemplars:
             ranked = sorted(others, key=lambda index: -scores[name][index])
             return sorted([*own, *ranked[: width - len(own)]])
         return sorted(sorted(own, key=lambda index: -scores[name][index])[:width])
-
-
-def similarity(pieces: tuple[Piece, ...]) -> Floats:
-    """(width, width): minus the squared distance between what makes two channels."""
-    found: Floats | None = None
-    for piece in pieces:
-        rows = piece.parameter.detach().double().movedim(piece.slot.dim, 0).flatten(1)
-        vectors = rows[torch.from_numpy(piece.slot.indices).to(rows.device)].flatten(1)
-        own: Floats = -torch.cdist(vectors, vectors).square().cpu().numpy()
-        found = own if found is None else found + own
-    if found is None:
-        raise ValueError("no filter makes these channels")
-    return found
 
 
 def exemplars(similarities: Floats, beta: float, *, damping: float, iterations: int) -> list[int]:

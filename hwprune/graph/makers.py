@@ -36,6 +36,11 @@ class Piece:
         found: Floats = self.rows(values)[self.slot.indices].sum(1)
         return found
 
+    def vectors(self) -> Tensor:
+        """(width, elements): what of the parameter belongs to each coupled channel."""
+        rows = self.parameter.detach().movedim(self.slot.dim, 0).flatten(1)
+        return rows[torch.from_numpy(self.slot.indices).to(rows.device)].flatten(1)
+
     def rows(self, values: Tensor) -> Floats:
         """``values``, of the parameter's shape, summed over all dimensions but this one."""
         others = [dim for dim in range(values.dim()) if dim != self.slot.dim]
@@ -84,6 +89,19 @@ def norm_scales(model: nn.Module, network: Network, title: str) -> Pieces:
             effect="nothing tells how important they are",
             fix="exclude their modules, or use another importance",
         )
+    return found
+
+
+def squared_distances(pieces: Iterable[Piece], width: int) -> Floats:
+    """(width, width): between all that makes one coupled channel of a group and all that makes another one."""
+    found = np.zeros((width, width))
+    for piece in pieces:
+        vectors = piece.vectors().double()
+        centred = vectors - vectors.mean(0)  # or small differences of large vectors drown in rounding
+        products = (centred @ centred.T).cpu().numpy()
+        lengths = products.diagonal()
+        found += np.maximum(lengths[:, None] + lengths[None] - 2 * products, 0.0)
+    np.fill_diagonal(found, 0.0)
     return found
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hwprune.graph.makers import Piece, makers
+from hwprune.graph.makers import makers, squared_distances
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, of_mean_one
 
@@ -28,24 +27,7 @@ class Fpgm:
         """See `Criterion.scores`; reads no data."""
         pieces, scores = makers(model, network), Scores()
         for group in network.free:
-            squares = np.zeros((group.width, group.width))
-            for piece in pieces[group.name]:
-                squares += _squared_distances(_vectors(piece))
+            squares = squared_distances(pieces[group.name], group.width)
             scores[group.name] = of_mean_one(np.sqrt(squares).sum(1))
         check_finite(scores, self.name)
         return scores
-
-
-def _vectors(piece: Piece) -> Tensor:
-    """(width, elements): what of the parameter belongs to each coupled channel."""
-    rows = piece.parameter.detach().movedim(piece.slot.dim, 0).flatten(1)
-    return rows[torch.from_numpy(piece.slot.indices).to(rows.device)].flatten(1)
-
-
-def _squared_distances(vectors: Tensor) -> np.ndarray:
-    centred = vectors.double() - vectors.double().mean(0)  # or small differences of large vectors drown in rounding
-    products = (centred @ centred.T).cpu().numpy()
-    lengths = products.diagonal()
-    found: np.ndarray = np.maximum(lengths[:, None] + lengths[None] - 2 * products, 0.0)
-    np.fill_diagonal(found, 0.0)
-    return found

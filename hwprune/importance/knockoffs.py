@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -66,12 +67,17 @@ class GaussianKnockoffs:
 
     def draw(self, samples: Floats, random: np.random.Generator) -> Floats:
         """Knockoffs of (n, features)."""
-        kept = cho_solve(cho_factor(self.covariance), self.removed)  # C^-1 D
+        kept, spread = self._factors
+        found: Floats = samples - (samples - self.mean) @ kept + random.standard_normal(samples.shape) @ spread
+        return found
+
+    @cached_property
+    def _factors(self) -> tuple[Floats, Floats]:
+        """C^-1 D, and what gives noise the covariance 2 D - D C^-1 D."""
+        kept: Floats = cho_solve(cho_factor(self.covariance), self.removed)
         spread = 2 * self.removed - self.removed @ kept
         values, vectors = np.linalg.eigh((spread + spread.T) / 2)
-        noise = random.standard_normal(samples.shape) * np.sqrt(values.clip(min=0))
-        found: Floats = samples - (samples - self.mean) @ kept + noise @ vectors.T
-        return found
+        return kept, np.sqrt(values.clip(min=0))[:, None] * vectors.T
 
 
 def largest(covariance: Floats, blocks: Sequence[int]) -> Floats:

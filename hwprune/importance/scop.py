@@ -44,8 +44,7 @@ class Scop:
 
     Attributes:
         knockoffs: "new" for Gaussian images with the data's mean and covariance, "patches" for second-order knockoffs
-        of
-            each image (see `hwprune.importance.knockoffs`), or package.module:factory for one's own generator.
+            of each image (see `hwprune.importance.knockoffs`), or package.module:factory for one's own generator.
         steps: of training the gates; batches are used again where there are fewer.
         lr: of Adam.
         seed: of the knockoffs.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwprune.allocation.base import HALVINGS, Kept, Situation
-from hwprune.allocation.epruner import FEWEST, Floats, exemplars, similarity
+from hwprune.allocation.epruner import FEWEST, Floats, exemplars
 from hwprune.errors import check_options
-from hwprune.graph.makers import makers
+from hwprune.graph.makers import makers, squared_distances
 from hwprune.search.problem import Widths
 
 
@@ -43,7 +43,9 @@ class Exemplar:
         found: dict[str, list[int]] = {}
         for name, width in widths.items():
             full = situation.network.group(name).width
-            found[name] = list(range(full)) if width == full else self._of(similarity(pieces[name]), width)
+            found[name] = (
+                list(range(full)) if width == full else self._of(-squared_distances(pieces[name], full), width)
+            )
         return found
 
     def _of(self, similarities: Floats, width: int) -> list[int]:

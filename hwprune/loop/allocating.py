@@ -9,14 +9,13 @@ from torch import nn
 
 from hwprune import methods
 from hwprune.allocation.base import Allocator, Kept, Situation
-from hwprune.graph.coupling import analyze
 from hwprune.graph.network import Network
 from hwprune.graph.surgery import cut
 from hwprune.importance.criterion import Scores
 from hwprune.inheritance.base import Inheritance
 from hwprune.loop.compensated import compensated
 from hwprune.loop.job import Job
-from hwprune.loop.judging import recovered_statistics
+from hwprune.loop.judging import judged
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.evaluate import evaluate
@@ -29,9 +28,7 @@ HELD_BACK = 3  # one in so many of them is for judging networks, the others for 
 def allocated(job: Job, plan: Plan, weights: Path | None, problem: Problem, scores: Scores) -> Kept:
     """The channels of ``plan`` that the run's allocator keeps, as indices into those."""
     allocator: Allocator = methods.make("allocation", job.settings.allocation)
-    model = recovered_statistics(job, plan, weights)
-    inputs = tuple(x.to(job.subject.trainer) for x in job.subject.inputs)
-    network = analyze(model, inputs, exclude=job.settings.exclude, choices=job.settings.choices)
+    model, network = judged(job, plan, weights)
     return allocator.kept(_situation(job, model, network, problem, scores))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from hwprune.cost.work import Work
 from hwprune.errors import ModelError
 from hwprune.files import write_atomically
 from hwprune.graph.surgery import cut
@@ -16,7 +17,7 @@ from hwprune.graph.verification import verify
 from hwprune.loop.candidates import certificate_of, confirmation_of, ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.judging import recovered_statistics
-from hwprune.loop.transforming import Written, work_of, written_otherwise
+from hwprune.loop.transforming import Written, written_otherwise
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.checkpoint import write_safetensors
@@ -84,7 +85,7 @@ def written(job: Job, small: nn.Module, plan: Plan) -> None:
     write_atomically(job.run.path / "model.onnx", job.subject.onnx(small))
 
 
-def certified(job: Job, small: nn.Module, plan: Plan) -> list[Certificate | None]:
+def certified(job: Job, small: nn.Module, plan: Plan, counted: Work) -> list[Certificate | None]:
     """The paired tests against the dense network, on the weights that are delivered; None without the device.
 
     One for each deployment of the run, its own first. The rebuilds that confirmed candidates of these widths count
@@ -94,7 +95,6 @@ def certified(job: Job, small: nn.Module, plan: Plan) -> list[Certificate | None
     rewritten = bool(Written.load(job.run.path).rewritings)  # then it is another network than the candidates were
     same = [] if rewritten else [one for one in known if dict(one.widths) == plan.kept_widths]
     predicted = same[0].predicted_ms if same else None
-    counted = work_of(job, small) if rewritten else None
     tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small, counted=counted)
     return [_certified(own, small, same) for own in job.all]
 

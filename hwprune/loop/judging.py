@@ -13,6 +13,7 @@ from hwprune import methods
 from hwprune.cost.normalisation import Normalisation, price
 from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
+from hwprune.graph.network import Network
 from hwprune.importance.criterion import Costed, Criterion, Saved, Scores, cross_entropy
 from hwprune.loop.aim import Aims
 from hwprune.loop.job import Job
@@ -35,9 +36,7 @@ def importance(job: Job, aims: Aims, plan: Plan, milestone: int, weights: Path |
     if file.exists():
         return dict(load_file(file))
     job.reporter.stage(f"milestone {milestone}: importance ({criterion.name})")
-    small = recovered_statistics(job, plan, weights)
-    inputs = tuple(x.to(job.subject.trainer) for x in job.subject.inputs)
-    network = analyze(small, inputs, exclude=job.settings.exclude, choices=job.settings.choices)
+    small, network = judged(job, plan, weights)
     if isinstance(criterion, Costed):
         criterion = criterion.priced(_saved(job, aims, plan, criterion.costs))
     found = criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
@@ -67,6 +66,13 @@ def _saved(job: Job, aims: Aims, plan: Plan, costs: Sequence[str]) -> Saved:
         cost: slopes(price(subject.network, PRICED[cost], parameters=subject.parameters, measured=aims[0].predictor))
         for cost in costs
     }
+
+
+def judged(job: Job, plan: Plan, weights: Path | None) -> tuple[nn.Module, Network]:
+    """The network that channels are judged in, see `recovered_statistics`, and its analysis."""
+    small = recovered_statistics(job, plan, weights)
+    inputs = tuple(x.to(job.subject.trainer) for x in job.subject.inputs)
+    return small, analyze(small, inputs, exclude=job.settings.exclude, choices=job.settings.choices)
 
 
 def recovered_statistics(job: Job, plan: Plan, weights: Path | None) -> nn.Module:

@@ -21,6 +21,7 @@ from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
 from hwprune.graph.trace import running
 from hwprune.loop.job import Job
+from hwprune.plan import Plan
 from hwprune.transform.base import Rewriting, Transform, applied
 from hwprune.validation.engine import measure_ratio
 
@@ -72,8 +73,10 @@ def written_otherwise(job: Job, small: nn.Module) -> Written:
     return Written.load(job.run.path)
 
 
-def work_of(job: Job, small: nn.Module) -> Work:
-    """Counted work of a network as it is, whatever was rewritten in it."""
+def work_of(job: Job, small: nn.Module, plan: Plan) -> Work:
+    """Counted work of the network that a run delivers: by its plan, or by itself where layers were rewritten."""
+    if not Written.load(job.run.path).rewritings:
+        return job.subject.work(plan.kept_widths)
     network = analyze(copy.deepcopy(small).cpu(), job.subject.inputs)
     return work(network, parameter_names(small))
 

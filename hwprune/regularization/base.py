@@ -105,11 +105,18 @@ def mean_sizes(filters: Sequence[Rows], like: Tensor) -> Tensor:
     return sums / counts.clamp(min=1)
 
 
-def smallest(network: Network, sizes: Tensor, goes: Tensor) -> Tensor:
-    """As many channels of every group as ``goes`` has there, those of the least size."""
+def smallest(network: Network, sizes: Tensor, goes: Tensor, share: float = 1.0) -> Tensor:
+    """As many channels of every group as ``goes`` has there, or that share of them: those of the least size."""
     found = torch.zeros_like(goes)
     for group in network.free:
         numbers = torch.from_numpy(group.numbers).to(goes.device)
         order = numbers[torch.argsort(sizes[numbers], stable=True)]
-        found[order[: int(goes[numbers].sum())]] = True
+        found[order[: round(share * int(goes[numbers].sum()))]] = True
     return found
+
+
+def multiply(filters: Sequence[Rows], factors: Tensor) -> None:
+    """Multiply what belongs to each coupled channel by its factor, in place; other rows stay."""
+    with torch.no_grad():
+        for rows in filters:
+            rows.parameter.mul_(rows.spread(factors, elsewhere=1.0))

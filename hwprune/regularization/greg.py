@@ -117,7 +117,11 @@ class Picking:
     """A training under GReg-2."""
 
     def __init__(self, options: Greg2, model: nn.Module, network: Network, goes: Tensor, steps: int) -> None:
-        self.options, self.network, self.steps = options, network, steps
+        self.options, self.network = options, network
+        self.first = max(1, round(options.pick * steps))  # steps of the uniform penalty
+        self.left = max(1, steps - self.first)
+        stabilize = options.stabilize * steps / self.left
+        self.growth = Greg1(options.ceiling - options.uniform, options.every, stabilize)
         self.penalties, self.filters = Penalties(model, network), filters_of(model, network)
         self._wanted, self._picked = goes, False
 
@@ -136,18 +140,11 @@ class Picking:
     def stepped(self, step: int) -> None:
         """The uniform penalty grows, or that of what has been picked."""
         options, strength = self.options, self.penalties.strength
-        first = max(1, round(options.pick * self.steps))
-        if step < first:
-            strength.fill_(options.uniform * (step // options.every * options.every) / first)
+        if step < self.first:
+            strength.fill_(options.uniform * (step // options.every * options.every) / self.first)
             return
         if not self._picked:
             sizes = mean_sizes(self.filters, strength)
             self._wanted, self._picked = smallest(self.network, sizes, self._wanted), True
-        grown = Greg1(options.ceiling - options.uniform, options.every, options.stabilize * self.steps / self._left)
         strength.fill_(options.recover)
-        strength[self.goes] = options.uniform + grown.strength(step - first, self._left)
-
-    @property
-    def _left(self) -> int:
-        """Steps after the first part."""
-        return max(1, self.steps - max(1, round(self.options.pick * self.steps)))
+        strength[self.goes] = options.uniform + self.growth.strength(step - self.first, self.left)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.errors import check_options
-from hwprune.graph.makers import makers, rows_of
 from hwprune.graph.network import ChannelGroup, Network
-from hwprune.regularization.base import Penalties, When
+from hwprune.regularization.base import Penalties, When, filters_of, multiply
 
 MIDDLE = 0.25  # u of the paper: what the rank N1 gets of the unit
 
@@ -73,7 +72,7 @@ class Incremental:
         self.options, self.network = options, network
         self.unit = options.unit or 3 * options.ceiling / steps
         self.penalties = Penalties(model, network)
-        self.filters = rows_of(makers(model, network), network)
+        self.filters = filters_of(model, network)
         self.ranks = torch.zeros_like(self.penalties.strength)
         self.gone = torch.zeros_like(goes)
         self.wanted = {group.name: int(goes[self._numbers(group)].sum()) for group in network.free}
@@ -112,9 +111,7 @@ class Incremental:
             strength[left] = (strength[left] + increment(rank, going, self.unit)).clamp(min=0)
             order = left[torch.argsort(-strength[left], stable=True)][:going]
             self.gone[order[strength[order] >= self.options.ceiling]] = True
-        with torch.no_grad():
-            for rows in self.penalties.rows:
-                rows.parameter.mul_(rows.spread(~self.gone, elsewhere=1.0))
+        multiply(self.penalties.rows, ~self.gone)
 
     def _numbers(self, group: ChannelGroup) -> Tensor:
         return torch.from_numpy(group.numbers).to(self.penalties.strength.device)

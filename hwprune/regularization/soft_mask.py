@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hwprune.errors import check_options
 from hwprune.graph.network import Network
-from hwprune.regularization.base import When, channels_of, filters_of
+from hwprune.regularization.base import When, channels_of, filters_of, multiply, smallest
 
 EIGHTH = 1 / 8  # of the training, at which three quarters of the channels are chosen: D of the paper
 REACHED = 3 / 4
@@ -125,17 +125,6 @@ class Masking:
         squares = torch.zeros(channels_of(self.network), device=self.wanted.device)
         for rows in self.filters:
             rows.add_to(squares, rows.parameter.detach().square())
-        self.goes = self._smallest(squares, 1.0 if last else curve(time, self.options.start))
-        factors = torch.where(self.goes, 0.0 if last else self.options.factor(time), 1.0)
-        with torch.no_grad():
-            for rows in self.filters:
-                rows.parameter.mul_(rows.spread(factors, elsewhere=1.0))
-
-    def _smallest(self, sizes: Tensor, share: float) -> Tensor:
-        """That share of what is to go of every group."""
-        found = torch.zeros_like(self.wanted)
-        for group in self.network.free:
-            numbers = torch.from_numpy(group.numbers).to(found.device)
-            count = round(share * int(self.wanted[numbers].sum()))
-            found[numbers[torch.argsort(sizes[numbers], stable=True)][:count]] = True
-        return found
+        share = 1.0 if last else curve(time, self.options.start)
+        self.goes = smallest(self.network, squares, self.wanted, share)
+        multiply(self.filters, torch.where(self.goes, 0.0 if last else self.options.factor(time), 1.0))

@@ -12,11 +12,11 @@ from sklearn.cluster import AffinityPropagation
 from hwprune.allocation.adapruner import AdaPrunerStyle
 from hwprune.allocation.base import Allocator
 from hwprune.allocation.ddpnas import Ddpnas, Slot
-from hwprune.allocation.epruner import EPruner, exemplars, similarity
+from hwprune.allocation.epruner import EPruner, exemplars
 from hwprune.allocation.genetic import Fitness, Genetic, crossed, mutated, sensitivities
 from hwprune.allocation.graph import GraphStyle, Predictor, adjacency, climb, facts_of, learn
 from hwprune.errors import HwpruneError
-from hwprune.graph.makers import makers
+from hwprune.graph.makers import makers, squared_distances
 from tests.allocation.situations import WIDTHS, Judge, situation
 
 ALL = [
@@ -65,7 +65,7 @@ def test_adapruners_widths_are_in_proportion_to_the_mean_scale_of_norms() -> Non
 def test_exemplars_are_those_of_scikit_learn_for_the_papers_similarities(beta: float) -> None:
     where = situation()
     weight = where.model[6].weight.detach().flatten(1).double()
-    found = similarity(makers(where.model, where.network)["6"])
+    found = -squared_distances(makers(where.model, where.network)["6"], 16)
     own = np.array([[-float((a - b).square().sum()) for b in weight] for a in weight])
     preference = np.array([beta * np.median(own[:, k]) for k in range(len(own))])
     expected = AffinityPropagation(affinity="precomputed", preference=preference, random_state=0).fit(own)
@@ -75,7 +75,7 @@ def test_exemplars_are_those_of_scikit_learn_for_the_papers_similarities(beta: f
 
 
 def test_a_larger_beta_leaves_fewer_exemplars() -> None:
-    found = similarity(makers(situation().model, situation().network)["6"])
+    found = -squared_distances(makers(situation().model, situation().network)["6"], 16)
     counts = [len(exemplars(found, beta, damping=0.5, iterations=200)) for beta in (0.0, 0.3, 1.0, 10.0)]
 
     assert counts[0] == 16 and counts == sorted(counts, reverse=True) and counts[-1] < counts[1]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hwprune.allocation.epruner import similarity
 from hwprune.errors import HwpruneError
-from hwprune.graph.makers import makers
+from hwprune.graph.makers import makers, squared_distances
 from hwprune.importance.criterion import cross_entropy
 from hwprune.inheritance.adaptive import CANDIDATES, Adaptive
 from hwprune.inheritance.exemplar import Exemplar
@@ -60,7 +59,7 @@ def test_exemplars_stand_for_filters_that_are_alike() -> None:
 def test_there_are_as_many_exemplars_as_channels_are_wanted(width: int) -> None:
     where = situation()
     kept = Exemplar().kept(where, {**WIDTHS, "6": width})["6"]
-    similarities = similarity(makers(where.model, where.network)["6"])
+    similarities = -squared_distances(makers(where.model, where.network)["6"], 16)
 
     assert len(set(kept)) == width and list(kept) == sorted(kept) and max(kept) < len(similarities)
 
