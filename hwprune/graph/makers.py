@@ -84,10 +84,10 @@ def norm_scales(model: nn.Module, network: Network, title: str) -> Pieces:
     without = [name for name, pieces in found.items() if not pieces]
     if without:
         raise ModelError(
-            f"importance {title!r} looks at the scales of norms, and these channels go through none",
+            f"{title!r} looks at the scales of norms, and these channels go through none",
             where=listed(without, most=3),
             effect="nothing tells how important they are",
-            fix="exclude their modules, or use another importance",
+            fix="exclude their modules, or use another method",
         )
     return found
 
