@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprune import contention
@@ -88,7 +88,6 @@ def test_blocks_beside_the_reference_are_measured_again_too() -> None:
     assert paired(core, core.watch()) == pytest.approx([0.5] * 15)
 
 
-@settings(deadline=None)
 @given(begins=st.floats(0, 3), lasts=st.floats(0.1, 60), every=st.floats(0.5, 90), blocks=st.integers(1, 40))
 def test_waiting_has_an_end(begins: float, lasts: float, every: float, blocks: int) -> None:
     os.environ[QUICKEST] = str(LOOP_MS)

@@ -11,7 +11,7 @@ from tests.allocation.situations import WIDTHS, situation
 RATIOS = st.fixed_dictionaries({name: st.floats(0.05, 1.0) for name in WIDTHS})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(ratios=RATIOS, limit=st.floats(0.1, 0.95))
 def test_the_widths_hold_and_no_larger_multiple_does(ratios: dict[str, float], limit: float) -> None:
     where = situation(limit)
@@ -27,7 +27,7 @@ def test_the_widths_hold_and_no_larger_multiple_does(ratios: dict[str, float], l
 
 
 @given(first=RATIOS, limit=st.floats(0.1, 0.9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_larger_budget_never_narrows_a_group(first: dict[str, float], limit: float) -> None:
     less, more = situation(limit).fitted(first), situation(limit + 0.05).fitted(first)
 

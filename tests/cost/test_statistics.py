@@ -7,7 +7,7 @@ from math import isnan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -17,7 +17,6 @@ _VALUES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=4
 
 
 @given(_VALUES)
-@settings(deadline=None)
 def test_kendall_counts_the_pairs_that_both_figures_order_alike(pairs: list[tuple[int, int]]) -> None:
     alike = ties_x = ties_y = 0
     for (a, b), (c, d) in combinations(pairs, 2):
@@ -34,7 +33,6 @@ def test_kendall_counts_the_pairs_that_both_figures_order_alike(pairs: list[tupl
 
 
 @given(_VALUES, st.floats(0.1, 10), st.floats(-5, 5))
-@settings(deadline=None)
 def test_coefficients_do_not_depend_on_units(pairs: list[tuple[int, int]], factor: float, offset: float) -> None:
     x, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
 
@@ -44,7 +42,6 @@ def test_coefficients_do_not_depend_on_units(pairs: list[tuple[int, int]], facto
 
 
 @given(_VALUES)
-@settings(deadline=None)
 def test_spearman_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
     x, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
     if np.ptp(x) and np.ptp(y):
@@ -84,7 +81,6 @@ def test_families_that_are_alike_make_the_interval_wider() -> None:
 
 
 @given(st.lists(st.just(0.0) | st.floats(0.1, 5), min_size=3, max_size=3).filter(any), st.integers(0, 1000))
-@settings(deadline=None)
 def test_a_fit_finds_the_mixture_that_made_the_data(truth: list[float], seed: int) -> None:
     terms = np.random.default_rng(seed).uniform(0.1, 1, (20, 3)) * [1e9, 1e6, 1]
     measured = terms @ (np.array(truth) / [1e9, 1e6, 1])

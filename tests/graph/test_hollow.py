@@ -135,7 +135,7 @@ def test_one_pixel_with_its_channels_last_is_resampled_as_torch_does() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(_SHAPES))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_direct_results_are_torchs_own(name: str, data: st.DataObject) -> None:
     """Whatever is worked out directly has the shape, the layout and the type that torch gives it."""
@@ -154,9 +154,7 @@ def test_direct_results_are_torchs_own(name: str, data: st.DataObject) -> None:
 def test_plain_calls_are_worked_out_directly(name: str) -> None:
     """The short way is taken at all: a table whose entries always give up would pass the comparison."""
 
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None, derandomize=True
-    )
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], database=None, derandomize=True)
     @given(data=st.data())
     def collect(data: st.DataObject) -> None:
         func, args = data.draw(calls(name))

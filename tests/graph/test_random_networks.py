@@ -28,7 +28,7 @@ def network_of(*blocks: str) -> Program:
     return compose(Recipe(steps=tuple(Step(block) for block in blocks)))
 
 
-@settings(max_examples=100, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(programs())
 def test_removing_channels_of_a_random_network_equals_never_having_heard_them(program: Program) -> None:
     verdict = judge(program)
@@ -45,7 +45,7 @@ def test_every_block_alone_keeps_the_law(block: str) -> None:
     assert allowed(program, verdict), f"{verdict.outcome}: {verdict.detail}\n{program}"
 
 
-@settings(max_examples=50, derandomize=True, database=None, deadline=None)
+@settings(max_examples=50, derandomize=True, database=None)
 @given(recipes())
 def test_every_recipe_is_a_network_and_prints_as_code_that_runs(recipe: Recipe) -> None:
     program = compose(recipe)

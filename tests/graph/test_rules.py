@@ -111,7 +111,7 @@ def test_segments_cover_every_axis_once_and_hold_the_same_elements(size: int, se
 OPERATIONS = list(CHANNEL_KEEPING.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, len(OPERATIONS) - 1), min_size=1, max_size=3), st.integers(0, 1000))
 def test_chains_of_operations_keep_the_law(chain: list[int], seed: int) -> None:
     def run(t: Tensor) -> Tensor:

@@ -75,19 +75,19 @@ def test_labels_go_where_values_go(name: str) -> None:
     assert assert_labels_follow(FOLLOWING[name], (2, 8, 4, 4), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(-5, 5), st.permutations([0, 1, 2]), st.integers(0, 2))
 def test_turns_by_quarters_move_labels_as_they_move_values(turns: int, axes: list[int], axis: int) -> None:
     assert assert_labels_follow(lambda t: t.rot90(turns, axes[:2]), (3, 4, 5), axis)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 3), min_size=3, max_size=5), st.integers(0, 2))
 def test_repetitions_move_labels_as_they_move_values(times: list[int], axis: int) -> None:
     assert assert_labels_follow(lambda t: t.repeat(*times), (2, 3, 4), axis)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.sampled_from(["all", "vector", "table", "mask"]), min_size=1, max_size=4), st.integers(0, 3), st.data()
 )

@@ -97,7 +97,7 @@ def test_what_reads_a_depthwise_convolution_takes_over_for_it() -> None:
     assert change(model, cut(found, plan, network)) < 0.01
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), kept=st.sets(st.integers(0, 7), min_size=1, max_size=7))
 def test_weights_are_those_of_a_ridge_regression(seed: int, kept: set[int]) -> None:
     torch.manual_seed(seed)

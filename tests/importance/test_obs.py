@@ -46,7 +46,7 @@ def error(one: Layer, gone: list[int]) -> float:
     return float(np.trace(weights[r].T @ left @ weights[r]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 100_000), width=st.integers(1, 7), layers=st.integers(1, 3))
 def test_channels_go_as_trying_every_one_of_them_at_every_step_would_have_it(
     seed: int, width: int, layers: int

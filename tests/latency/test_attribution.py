@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprune.graph.layers import NetworkLayer, WidthOf
@@ -84,7 +84,6 @@ def test_what_belongs_to_no_layer_is_in_the_rest() -> None:
     assert Attributor(NETWORK)([time("x", 1.0), time("y", 2.0)]).ms == {REST: 3.0}
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

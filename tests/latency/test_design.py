@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprune.latency import design
@@ -11,7 +11,6 @@ widths = st.lists(st.integers(1, 64), min_size=1, max_size=6, unique=True)
 groups = st.dictionaries(st.sampled_from("abcd"), widths, min_size=1)
 
 
-@settings(deadline=None)
 @given(choices=groups, count=st.integers(0, 30), first=st.integers(0, 10), seed=st.integers(0, 3))
 def test_the_sequence_goes_on_where_it_was_and_holds_choices_only(
     choices: dict[str, list[int]], count: int, first: int, seed: int
@@ -23,7 +22,6 @@ def test_the_sequence_goes_on_where_it_was_and_holds_choices_only(
     assert all(setting.keys() == choices.keys() for setting in whole)
 
 
-@settings(deadline=None)
 @given(choices=groups, seed=st.integers(0, 3))
 def test_dense_and_smallest_come_first_and_every_choice_comes_soon(choices: dict[str, list[int]], seed: int) -> None:
     most = max(map(len, choices.values()))
@@ -35,7 +33,6 @@ def test_dense_and_smallest_come_first_and_every_choice_comes_soon(choices: dict
         assert {setting[name] for setting in found} == set(values)
 
 
-@settings(deadline=None)
 @given(choices=groups, data=st.data())
 def test_settings_around_one_are_at_most_one_choice_away(choices: dict[str, list[int]], data: st.DataObject) -> None:
     at = {name: data.draw(st.sampled_from(values)) for name, values in choices.items()}

@@ -22,7 +22,7 @@ def test_the_profilers_overhead_is_found_and_layers_add_up_to_the_latency() -> N
     assert agreement == pytest.approx(1.0)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(overhead_ms=st.floats(-0.01, 0.05), drift=st.lists(st.floats(0.5, 2), min_size=12, max_size=12))
 def test_layers_add_up_whatever_the_overhead_and_the_drift(overhead_ms: float, drift: list[float]) -> None:
     found = [
@@ -74,7 +74,6 @@ def test_too_few_samples_are_refused() -> None:
         fitted(made.samples(3), made.LAYERS)
 
 
-@settings(deadline=None)
 @given(
     residuals=st.lists(st.floats(-1, 1), min_size=1, max_size=40),
     coverage=st.floats(0.5, 0.99),

@@ -9,7 +9,7 @@ from hwprune.latency.table import LatencyTable
 from tests.latency.strategies import tables
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables)
 def test_every_measurement_is_one_row(table: LatencyTable) -> None:
     frame = long_form(table)

@@ -41,7 +41,7 @@ def child(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables)
 def test_what_is_saved_is_loaded(tmp_path: Path, table: LatencyTable) -> None:
     path = tmp_path / "table.parquet"
@@ -55,7 +55,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, table: LatencyTable) -> None:
     assert loaded.source == str(path)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(one=tables, other=tables)
 def test_saving_onto_a_table_merges_with_it(tmp_path: Path, one: LatencyTable, other: LatencyTable) -> None:
     path = tmp_path / "table.parquet"

@@ -27,7 +27,7 @@ def relative_errors(surface: Surface, function: object) -> np.ndarray:
     return found
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(base=st.floats(0.5, 50), slope=st.floats(0.01, 1), seed=st.integers(0, 100))
 def test_a_bilinear_layer_is_told_everywhere_from_a_few_widths(base: float, slope: float, seed: int) -> None:
     def function(a, b):  # type: ignore[no-untyped-def]
@@ -36,7 +36,7 @@ def test_a_bilinear_layer_is_told_everywhere_from_a_few_widths(base: float, slop
     assert np.median(relative_errors(fit(sampled(function, 48, seed)), function)) < 0.03
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(block=st.sampled_from([8, 16, 32]), seed=st.integers(0, 100))
 def test_plateaus_of_blocks_are_found_and_not_smoothed_over(block: int, seed: int) -> None:
     def function(a, b):  # type: ignore[no-untyped-def]
@@ -50,7 +50,7 @@ def test_plateaus_of_blocks_are_found_and_not_smoothed_over(block: int, seed: in
         assert past / edge > 1.6
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 100))
 def test_a_left_out_prediction_is_what_a_fit_without_that_point_says(seed: int) -> None:
     points = sampled(lambda a, b: 5.0 + a * b / 100, 30, seed, noise=0.02)
@@ -87,7 +87,6 @@ def test_uncertainty_grows_away_from_what_was_measured_and_with_doubt() -> None:
     assert surface.covers([8, 4, 8], [64, 8, 65]).tolist() == [True, False, False]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 99), st.floats(0, 10)), min_size=1, max_size=12))
 def test_a_latency_is_positive_and_finite_whatever_was_measured(rows: list[tuple[int, int, float]]) -> None:
     a, b, values = zip(*rows, strict=True)

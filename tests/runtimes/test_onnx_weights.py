@@ -22,7 +22,7 @@ def outputs(graph: bytes, x: Tensor) -> np.ndarray:
     return OnnxRuntime().build_onnx(graph).run([x.numpy()])[0]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 16), st.integers(1, 24), st.integers(0, 99))
 def test_the_graph_computes_what_the_narrower_network_computes(width: int, hidden: int, seed: int) -> None:
     narrow = trained(Small(width, hidden), seed)

@@ -22,7 +22,7 @@ def _activation_bytes(model: nn.Module, *inputs: torch.Tensor) -> int:
     return memory.activation_bytes
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=6), st.integers(1, 8))
 def test_a_chain_of_linear_layers_holds_two_neighbours_at_once(features: list[int], batch: int) -> None:
     chain = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(features)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprune.errors import EngineError
@@ -179,7 +179,6 @@ NODE = st.from_regex(r"[a-z]{1,5}(\.[0-9]{1,2}){0,2}/[A-Z][a-z]{1,6}(@[2-9])?", 
 
 
 @given(st.lists(NODE, min_size=1, max_size=4, unique=True), st.sampled_from([" + ", " || ", ", "]))
-@settings(deadline=None)
 def test_names_joined_in_any_way_come_apart_again(nodes: list[str], separator: str) -> None:
     plain = separator.join(nodes)
 

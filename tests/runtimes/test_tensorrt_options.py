@@ -46,7 +46,7 @@ def test_the_hash_is_that_of_what_is_known_and_stays_while_nothing_new_is_timed(
 
 
 @given(order=st.permutations(range(6)))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_what_others_have_timed_meanwhile_is_kept(order: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("cache") / "timing.cache"
     started = [(TimingCache(path), TimingCache(path).read()) for _ in order]  # all have read before any writes

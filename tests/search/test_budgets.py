@@ -18,7 +18,7 @@ def group(name: str, each: float) -> Group:
     return Group(name, WIDTHS, tuple(each * (WIDTHS[-1] - width) for width in WIDTHS))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems())
 def test_all_budgets_hold_whenever_any_widths_hold_them_and_nothing_more_can_be_given_back(problem: Problem) -> None:
     holding = [w for w in every_setting(problem) if all(budget.holds(w) for budget in problem.budgets)]
@@ -36,7 +36,7 @@ def test_all_budgets_hold_whenever_any_widths_hold_them_and_nothing_more_can_be_
             assert not any(w in holding for w in wider)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_a_peak_is_a_limit_on_each_operator(problem: Problem) -> None:
     apart = []
@@ -49,7 +49,7 @@ def test_a_peak_is_a_limit_on_each_operator(problem: Problem) -> None:
         assert all(b.holds(widths) for b in problem.budgets) == all(b.holds(widths) for b in apart)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_a_budget_that_holds_anyway_changes_nothing(problem: Problem) -> None:
     full = {group.name: WIDTHS[-1] for group in problem.groups}

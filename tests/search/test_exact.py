@@ -18,7 +18,7 @@ def least(problem: Problem) -> float | None:
     return min(losses, default=None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(rising=False))
 def test_is_what_brute_force_finds_and_proves_it(problem: Problem) -> None:
     found, best = exact(problem, gap=0.0), least(problem)
@@ -29,7 +29,7 @@ def test_is_what_brute_force_finds_and_proves_it(problem: Problem) -> None:
         assert found.bound == pytest.approx(best, abs=1e-6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(concatenated=True))
 def test_concatenations_keep_the_bound_honest_and_the_budgets_hold(problem: Problem) -> None:
     found, best = exact(problem, gap=0.0), least(problem)
@@ -45,7 +45,7 @@ def test_concatenations_keep_the_bound_honest_and_the_budgets_hold(problem: Prob
         assert best - 1e-6 <= found.lost <= first.lost + 1e-9
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(problems(), st.floats(0.0, 0.5))
 def test_the_gap_that_is_left_is_the_one_that_was_allowed(problem: Problem, gap: float) -> None:
     found = exact(problem, gap=gap)

@@ -112,7 +112,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return Problem(tuple(groups), (Budget("latency", tuple(ops), limit),), tuple(ops))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_is_feasible_whenever_brute_force_is_and_nothing_more_can_be_given_back(problem: Problem) -> None:
     names = [g.name for g in problem.groups]

@@ -17,7 +17,7 @@ SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 30), st.integers(1, 14), s
 
 
 @given(SHAPES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_halves_are_as_near_as_a_matrix_of_that_rank_can_be(shape: tuple[int, int, int, int]) -> None:
     rows, columns, rank, seed = shape
     matrix = torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hwprune.runtimes.base import LayerKind, LayerTime
@@ -41,7 +41,6 @@ def merged(sets: list[set[str]]) -> set[frozenset[str]]:
     return {frozenset(one) for one in sets}
 
 
-@settings(deadline=None)
 @given(engines(), engines())
 def test_regions_are_the_sets_of_layers_that_share_nodes(
     dense: tuple[LayerTime, ...], pruned: tuple[LayerTime, ...]
@@ -55,7 +54,6 @@ def test_regions_are_the_sets_of_layers_that_share_nodes(
     assert sorted(one.name for region in found for one in region.pruned) == sorted(one.name for one in pruned)
 
 
-@settings(deadline=None)
 @given(engines(), engines(), st.sets(st.sampled_from(NODES)), st.floats(1, 10), st.floats(1, 10))
 def test_causes_hold_every_layer_once_and_add_up_to_what_was_measured(
     dense: tuple[LayerTime, ...], pruned: tuple[LayerTime, ...], off: set[str], dense_ms: float, pruned_ms: float
@@ -72,7 +70,6 @@ def test_causes_hold_every_layer_once_and_add_up_to_what_was_measured(
             assert sum(ms for _, ms in cause.parts) == pytest.approx(cause.difference_ms, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(engines())
 def test_an_engine_differs_from_itself_in_nothing(engine: tuple[LayerTime, ...]) -> None:
     found = regions(engine, engine, NONE, NONE)
