@@ -6,38 +6,34 @@
 All methods start from the same dense weights and end at the same latency, certified by the same paired test (ONNX
 Runtime, one thread, batch 1, fp32). All have the same number of training steps: the batches that a method runs forward
 and backward while it prunes are taken from those of the fine-tuning, which is the same for all. Batch-norm statistics
-are estimated anew for all before that. Finished figures in ``--runs`` are only read, so a stopped comparison goes on.
+are estimated anew for all before that. Finished figures in ``--runs`` and recorded ones of this processor are only
+read, so a stopped comparison goes on; methods are compared on one processor each.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import torch
-from cases import First, add_files, given, opened
+from cases import add_files, given, opened
+from cells import Cells, Run
 from frontier_bench import Bench
 from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
-from recording import FIGURES, RESULTS, figures, fingerprint, markdown, record
+from recording import FIGURES, RESULTS, figures, markdown
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprune.errors import HwpruneError
-from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.evaluate import evaluate
-from hwprune.recovery.finetune import finetune
-from hwprune.recovery.recipe import Recipe
 
 TARGETS = ("75%", "50%", "35%")
-TRAINER = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # latency is the processor's anyway
 # Where it is not the case's own, for all methods: 500 steps at 0.005 took MobileNetV2 from 81.8 % to 75.8 %.
 LR = {"mobilenet_v2": 0.001}
 KNOWN = {**METHODS, **VARIANTS}
@@ -49,62 +45,57 @@ def main() -> int:
     """Run what is missing, record all, draw; exit 1 where hwprune is not ahead of all other tools at a target."""
     options = _options()
     torch.set_num_threads(options.threads)
+    cells = Cells(("network", "target", "method", "seed"), options.runs, options.out / "frontier.json")
     dense: dict[str, float] = {}  # top-1 by network
     for name in given(options):
         for seed in options.seed:
             for target in options.target:
                 for method in options.method:
-                    _one(name, target, method, seed, options, dense)
-    runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(options.runs.glob("*.json"))]
-    record(options.out / "frontier.json", {"fingerprint": fingerprint(), "steps": options.steps, "runs": runs})
+                    if cells.missing(network=name, target=target, method=method, seed=seed):
+                        _one(cells, name, target, method, seed, options, dense)
+    runs = cells.all()
+    cells.write(steps=options.steps)
     compared, tried = ([run for run in runs if (run["method"] in METHODS) is side] for side in (True, False))
-    parts = [markdown(HEADS, _rows(compared)), "\n".join(_verdicts(compared)), TRIED, markdown(HEADS, _rows(tried))]
-    text = "\n\n".join([*parts, "Made by `benchmarks/frontier.py`."])
+    told = []
+    for processor in dict.fromkeys(run["processor"] for run in compared):
+        own = _of(processor, compared)
+        told += [f"On {processor}:", markdown(HEADS, _rows(own)), "\n".join(_verdicts(own))]
+    text = "\n\n".join([*told, TRIED, markdown(HEADS, _rows(tried)), "Made by `benchmarks/frontier.py`."])
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "frontier.png").write_bytes(_drawn(compared))
     print(text)
     return int(not all(lead.holds for lead in _leads(compared, TOOLS)))
 
 
-def _one(name: str, target: str, method: str, seed: int, options: argparse.Namespace, dense: dict[str, float]) -> None:
-    """One method at one target, unless its figures are there."""
-    slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
-    file = options.runs / f"{name}-{target.rstrip('%')}-{slug}-{seed}.json"
-    if file.exists():
-        return
-    print(f"{name}, {target}, {method}, seed {seed}", file=sys.stderr, flush=True)
+def _one(
+    cells: Cells, name: str, target: str, method: str, seed: int, options: argparse.Namespace, dense: dict[str, float]
+) -> None:
+    """One method at one target."""
+    keep = partial(cells.keep, network=name, target=target, method=method, seed=seed)
     case, started = opened(name, options, seed), time.monotonic()
     bench = Bench(case, options.runs / f"{name}.parquet", seed)
-    document: dict[str, Any] = {"network": name, "target": target, "method": method, "seed": seed}
     try:
         found = KNOWN[method](bench, float(target.rstrip("%")) / 100)
     except (HwpruneError, RuntimeError, ValueError, TypeError) as error:  # another tool's may be of any kind
-        record(file, document | {"failed": f"{type(error).__name__}: {error}".splitlines()[0]})
+        keep({"failed": f"{type(error).__name__}: {error}".splitlines()[0]})
         return
     pruning_s = time.monotonic() - started
-    small = found.network.to(TRAINER)
     if name not in dense:
         dense[name] = evaluate(case.model, case.data.validation).top1
-    reestimate(small, case.data.calibration)
-    untrained = evaluate(small, case.data.validation)
-    recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - found.steps), lr=LR.get(name, case.lr), seed=seed)
-    finetune(small, replace(case.data, validation=First(case.data.validation)), recipe)
-    tuned = evaluate(small, case.data.validation)
-    small.cpu()
-    certificate = bench.certified(small)
-    left, all_ = (sum(one.numel() for one in network.parameters()) for network in (small, case.model))
-    document |= {
-        "pruning_steps": found.steps,
-        "note": found.note,
-        "pruning_s": round(pruning_s, 1),
-        "top1": {"dense": dense[name], "untrained": untrained.top1},
-        "certified": asdict(certificate.comparison),
-        "macs": _macs(small, bench) / _macs(case.model, bench),
-        "parameters": left / all_,
-        "widths": {name: len(value) for name, value in small.state_dict().items() if value.dim() > 1},
-    }
-    document["top1"]["tuned"] = tuned.top1
-    record(file, document)
+    figures = bench.figures(found.network, steps=options.steps - found.steps, lr=LR.get(name, case.lr))
+    figures["top1"]["dense"] = dense[name]
+    left, all_ = (sum(one.numel() for one in network.parameters()) for network in (found.network, case.model))
+    keep(
+        {
+            **figures,
+            "pruning_steps": found.steps,
+            "note": found.note,
+            "pruning_s": round(pruning_s, 1),
+            "macs": _macs(found.network, bench) / _macs(case.model, bench),
+            "parameters": left / all_,
+            "widths": {name: len(value) for name, value in found.network.state_dict().items() if value.dim() > 1},
+        }
+    )
 
 
 def _macs(model: nn.Module, bench: Bench) -> float:
@@ -113,16 +104,16 @@ def _macs(model: nn.Module, bench: Bench) -> float:
     return counter.get_total_flops() / 2
 
 
-def _cells(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
+def _cells(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
     """Runs by network, target and method, in the order of the tables."""
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str, str], list[Run]] = {}
     names = list(KNOWN)
     for run in sorted(runs, key=lambda r: (r["network"], -float(r["target"].rstrip("%")), names.index(r["method"]))):
         found.setdefault((run["network"], run["target"], run["method"]), []).append(run)
     return found
 
 
-def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return [(*key, *figures(own)) for key, own in _cells(runs).items()]
 
 
@@ -156,47 +147,53 @@ class Lead:
         )
 
 
-def _leads(runs: Sequence[Mapping[str, Any]], others: Collection[str]) -> list[Lead]:
-    """Over these others, of every network and target that methods of both sides have."""
-    cells = {key: _by_seed(own) for key, own in _cells(runs).items()}
-    means = {key: mean(tuned.values()) for key, tuned in cells.items() if tuned}
+def _leads(runs: Sequence[Run], others: Collection[str]) -> list[Lead]:
+    """Over these others, of every network and target that methods of both sides have on one processor."""
     found = []
-    for network, target in dict.fromkeys(key[:2] for key in means):
-        ours, other = (
-            max(
-                (key for key in means if key[:2] == (network, target) and key[2] in side),
-                key=lambda key: means[key],
-                default=None,
+    for processor in dict.fromkeys(run["processor"] for run in runs):
+        cells = {key: _by_seed(own) for key, own in _cells(_of(processor, runs)).items()}
+        means = {key: mean(tuned.values()) for key, tuned in cells.items() if tuned}
+        for network, target in dict.fromkeys(key[:2] for key in means):
+            ours, other = (
+                max(
+                    (key for key in means if key[:2] == (network, target) and key[2] in side),
+                    key=lambda key: means[key],
+                    default=None,
+                )
+                for side in (OURS, others)
             )
-            for side in (OURS, others)
-        )
-        if ours and other:
-            differences = [cells[ours][seed] - cells[other][seed] for seed in cells[ours].keys() & cells[other].keys()]
-            spread = stdev(differences) if len(differences) > 1 else None
-            found.append(Lead(network, target, ours[2], other[2], means[ours] - means[other], spread))
+            if ours and other:
+                both = cells[ours].keys() & cells[other].keys()
+                differences = [cells[ours][seed] - cells[other][seed] for seed in both]
+                spread = stdev(differences) if len(differences) > 1 else None
+                found.append(Lead(network, target, ours[2], other[2], means[ours] - means[other], spread))
     return found
 
 
-def _by_seed(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+def _of(processor: str, runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run["processor"] == processor]
+
+
+def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
     return {run["seed"]: run["top1"]["tuned"] for run in runs if "failed" not in run}
 
 
-def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _verdicts(runs: Sequence[Run]) -> list[str]:
     notes = {run["note"]: run["method"].partition(",")[0] for run in runs if run.get("note")}
     leads = [*_leads(runs, TOOLS), *_leads(runs, CRITERIA)]
     return [f"- {line}" for line in (*leads, *(f"{method}: {note}" for note, method in notes.items()))]
 
 
-def _drawn(runs: Sequence[Mapping[str, Any]]) -> bytes:
-    """Top-1 after training over certified latency, a panel for each network."""
+def _drawn(runs: Sequence[Run]) -> bytes:
+    """Top-1 after training over certified latency, a panel for each network and processor."""
     import io
 
     import matplotlib.pyplot as plt
 
-    networks = list(dict.fromkeys(run["network"] for run in runs))
-    figure, panels = plt.subplots(1, max(1, len(networks)), figsize=(8 * max(1, len(networks)), 6), squeeze=False)
-    for panel, network in zip(panels[0], networks, strict=False):
-        cells = _cells([run for run in runs if run["network"] == network and "failed" not in run])
+    shown = sorted({(run["network"], run["processor"]) for run in runs})
+    figure, panels = plt.subplots(1, max(1, len(shown)), figsize=(8 * max(1, len(shown)), 6), squeeze=False)
+    for panel, (network, processor) in zip(panels[0], shown, strict=False):
+        cells = _cells([run for run in _of(processor, runs) if run["network"] == network and "failed" not in run])
         for method in dict.fromkeys(key[2] for key in cells):
             number = list(METHODS).index(method)  # one look in all panels
             points = sorted(
@@ -207,7 +204,7 @@ def _drawn(runs: Sequence[Mapping[str, Any]]) -> bytes:
             style = {"linewidth": 2.5, "zorder": 3} if method in OURS else {"linewidth": 1, "alpha": 0.8}
             look = {"marker": "osD^v<>Pp*hXd"[number % 13], "color": f"C{number % 10}", "markersize": 5}
             panel.plot(*zip(*points, strict=True), label=method, **look, **style)
-        panel.set(title=network, xlabel="certified latency / dense", ylabel="top-1 after training")
+        panel.set(title=f"{network}, {processor}", xlabel="certified latency / dense", ylabel="top-1 after training")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7, loc="lower right")
     content = io.BytesIO()

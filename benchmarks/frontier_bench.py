@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from cases import Case
+from cases import Case, First
 from torch import Tensor, nn
 
 import hwprune
@@ -21,6 +22,10 @@ from hwprune.device import resolve
 from hwprune.errors import EngineError
 from hwprune.graph.network import Network
 from hwprune.loop.trying import SURE
+from hwprune.recovery.batchnorm import reestimate
+from hwprune.recovery.evaluate import evaluate
+from hwprune.recovery.finetune import finetune
+from hwprune.recovery.recipe import Recipe
 from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_weights import with_weights
 from hwprune.runtimes.select import RuntimeSpec, spec_for
@@ -30,6 +35,7 @@ from hwprune.validation.engine import measure_ratio
 HALVINGS = 7  # of the range of a method's knob
 TRIES = 4  # aims until one is certified
 BATCHES = 8  # of training data for one estimate of importance
+TRAINER = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # latency is the processor's anyway
 MULTIPLE = 4  # of widths, for every method that can round
 
 
@@ -117,6 +123,19 @@ class Bench:
     def certified(self, small: nn.Module) -> Certificate:
         """The paired test with rebuilt engines."""
         return certify(self.dense_onnx, self.onnx(small), self.spec, batch=1)
+
+    def figures(self, small: nn.Module, *, steps: int, lr: float) -> dict[str, Any]:
+        """What every comparison asks of a network with inherited weights: top-1 (a share) before and after so many
+        steps of the same fine-tuning, each with batch-norm statistics estimated anew, and the certified latency.
+        """
+        data, small = self.case.data, small.to(TRAINER)
+        reestimate(small, data.calibration)
+        untrained = evaluate(small, data.validation)
+        recipe = Recipe(epochs=1000, max_steps=max(0, steps), lr=lr, seed=self.seed)
+        finetune(small, replace(data, validation=First(data.validation)), recipe)
+        tuned = evaluate(small, data.validation)
+        comparison = self.certified(small.cpu()).comparison
+        return {"top1": {"untrained": untrained.top1, "tuned": tuned.top1}, "certified": asdict(comparison)}
 
     def met(self, target: float, make: Callable[[float], nn.Module]) -> nn.Module:
         """The network of ``make(knob)`` that is certified within the target and is pruned least, as far as bisection

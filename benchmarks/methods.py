@@ -6,36 +6,32 @@
 Each importance, regulariser, allocation, rule of inheritance and transform takes its place while all else stays:
 coupled groups, latency table, search, paired test (ONNX Runtime, one thread, batch 1, fp32). Weights are cut and no
 more, as in the papers. All have the same number of training steps: what a method trains or runs backward on the way is
-taken from the fine-tuning, which is the same for all. Finished figures in ``--runs`` are only read.
+taken from the fine-tuning, which is the same for all. Finished figures in ``--runs`` and recorded ones of this
+processor are only read.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import First, add_files, given, opened
+from cases import add_files, given, opened
+from cells import Cells, Run
 from frontier_bench import BATCHES, MULTIPLE, Bench
-from recording import FIGURES, RESULTS, figures, fingerprint, markdown, record
+from recording import FIGURES, RESULTS, figures, markdown
 
 import hwprune
 from hwprune.catalogue import METHODS
 from hwprune.errors import HwpruneError
 from hwprune.loop.settings import Settings
-from hwprune.recovery.batchnorm import reestimate
-from hwprune.recovery.evaluate import evaluate
-from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Recipe
 
-TRAINER = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # latency is the processor's anyway
 TRAINED = 200  # steps of a regulariser, of those that all have
 HEADS = ("network", "kind", "method", *FIGURES)
 # Besides the method itself, what its paper has it with. Importance is Fisher unless it is what is compared.
@@ -57,16 +53,20 @@ def main() -> int:
     """Run what is missing and record all."""
     options = _options()
     torch.set_num_threads(options.threads)
+    cells = Cells(("network", "kind", "method", "seed"), options.runs, options.out / "methods.json")
     for name in given(options):
         for seed in options.seed:
             for kind in options.only:
-                for method in METHODS[kind]:
-                    if not options.method or method in options.method:
-                        _one(name, kind, method, seed, options)
-    runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(options.runs.glob("*.json"))]
-    facts = {"fingerprint": fingerprint(), "target": options.target, "steps": options.steps}
-    record(options.out / "methods.json", {**facts, "runs": runs})
-    text = f"{markdown(HEADS, _rows(runs))}\n\nMade by `benchmarks/methods.py`."
+                for method in options.method or METHODS[kind]:
+                    if method in METHODS[kind] and cells.missing(network=name, kind=kind, method=method, seed=seed):
+                        _one(cells, name, kind, method, seed, options)
+    runs = cells.all()
+    cells.write(target=options.target, steps=options.steps)
+    told = [
+        f"On {processor}:\n\n{markdown(HEADS, _rows([run for run in runs if run['processor'] == processor]))}"
+        for processor in dict.fromkeys(run["processor"] for run in runs)
+    ]
+    text = "\n\n".join([*told, "Made by `benchmarks/methods.py`."])
     (options.out / "methods.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
@@ -88,17 +88,12 @@ def _settings(kind: str, method: str, case_lr: float, seed: int, options: argpar
     )
 
 
-def _one(name: str, kind: str, method: str, seed: int, options: argparse.Namespace) -> None:
-    """One method on one network, unless its figures are there."""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{kind}-{method}")
-    file = options.runs / f"{name}-{slug}-{seed}.json"
-    if file.exists():
-        return
-    print(f"{name}, {kind} {method}, seed {seed}", file=sys.stderr, flush=True)
+def _one(cells: Cells, name: str, kind: str, method: str, seed: int, options: argparse.Namespace) -> None:
+    """One method on one network."""
+    keep = partial(cells.keep, network=name, kind=kind, method=method, seed=seed)
     case, started = opened(name, options, seed), time.monotonic()
     bench = Bench(case, options.runs / f"{name}.parquet", seed)
     settings = _settings(kind, method, case.lr, seed, options)
-    document: dict[str, Any] = {"network": name, "kind": kind, "method": method, "seed": seed}
     try:
         found = hwprune.prune(
             case.model,
@@ -110,27 +105,17 @@ def _one(name: str, kind: str, method: str, seed: int, options: argparse.Namespa
             force=True,
         )
     except HwpruneError as error:
-        record(file, document | {"failed": str(error).splitlines()[0]})
+        keep({"failed": str(error).splitlines()[0]})
         return
-    pruning_s = time.monotonic() - started
-    small, steps = found.model.to(TRAINER), _steps(found.directory, kind, method, settings)
-    reestimate(small, case.data.calibration)
-    untrained = evaluate(small, case.data.validation)
-    recipe = Recipe(epochs=1000, max_steps=max(0, options.steps - steps), lr=case.lr, seed=seed)
-    finetune(small, replace(case.data, validation=First(case.data.validation)), recipe)
-    tuned = evaluate(small, case.data.validation)
-    work = found.pruned.macs / found.dense.macs, found.pruned.parameters / found.dense.parameters
-    record(
-        file,
-        document
-        | {
+    pruning_s, steps = time.monotonic() - started, _steps(found.directory, kind, method, settings)
+    keep(
+        {
+            **bench.figures(found.model, steps=options.steps - steps, lr=case.lr),
             "pruning_steps": steps,
             "pruning_s": round(pruning_s, 1),
-            "top1": {"untrained": untrained.top1, "tuned": tuned.top1},
-            "certified": asdict(bench.certified(small.cpu()).comparison),
-            "macs": work[0],
-            "parameters": work[1],
-        },
+            "macs": found.pruned.macs / found.dense.macs,
+            "parameters": found.pruned.parameters / found.dense.parameters,
+        }
     )
 
 
@@ -142,9 +127,9 @@ def _steps(run: Path, kind: str, method: str, settings: Settings) -> int:
     return estimates * per_estimate + (settings.regularizer_steps if kind == "regularizer" else 0)
 
 
-def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     order = {(kind, name): place for place, (kind, name) in enumerate((k, n) for k in METHODS for n in METHODS[k])}
-    cells: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    cells: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run["network"], order[run["kind"], run["method"]], run["seed"])):
         cells.setdefault((run["network"], run["kind"], run["method"]), []).append(run)
     return [(*key, *figures(own)) for key, own in cells.items()]

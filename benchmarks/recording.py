@@ -30,6 +30,12 @@ def fingerprint(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+def processor() -> str:
+    """What a latency of the CPU belongs to, in words."""
+    facts = resolve("cpu").fingerprint()
+    return f"{facts['cpu']} (family, model, stepping {facts['cpu_family_model_stepping']})"
+
+
 def version_of(package: str) -> str:
     """Installed version, "" where there is none."""
     try:

@@ -1,0 +1,75 @@
+"""Cells of a comparison: the figures of single runs, each in a file of its own, beside those that were recorded before.
+
+Accuracy at one latency belongs to the processor that took the latency, so every run says which one that was, and only
+runs of one processor are compared with each other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recording import fingerprint, processor, record
+
+Run = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is known of a comparison.
+
+    Attributes:
+        names: fields that name a run, besides its processor.
+        folder: for runs that this machine has made.
+        results: the recorded document, whose runs may be of other machines.
+    """
+
+    names: Sequence[str]
+    folder: Path
+    results: Path
+
+    @cached_property
+    def here(self) -> str:
+        """This processor."""
+        return processor()
+
+    def missing(self, **named: Any) -> bool:
+        """Whether this processor has no figures of that run; says that it begins where it has none."""
+        wanted = {**named, "processor": self.here}
+        if any(all(run[name] == value for name, value in wanted.items()) for run in self.all()):
+            return False
+        print(", ".join(str(value) for value in named.values()), file=sys.stderr, flush=True)
+        return True
+
+    def keep(self, figures: Run, **named: Any) -> None:
+        """Write down what a run has come to."""
+        slug = re.sub(r"[^a-z0-9]+", "-", "-".join(str(value).lower() for value in named.values()))
+        record(self.folder / f"{slug}.json", {**named, "processor": self.here, **figures})
+
+    def write(self, **facts: Any) -> None:
+        """Record all runs, with these facts and the fingerprint of every machine that runs are of."""
+        runs = self.all()
+        prints = self._recorded().get("fingerprints", {})
+        if any(run["processor"] == self.here for run in runs):
+            prints = {**prints, self.here: fingerprint()}
+        record(self.results, {"fingerprints": prints, **facts, "runs": runs})
+
+    def _recorded(self) -> dict[str, Any]:
+        if not self.results.exists():
+            return {}
+        found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+        return found
+
+    def all(self) -> list[Run]:
+        """All runs; what lies in the folder goes before what was recorded."""
+        recorded = self._recorded().get("runs", [])
+        made = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.folder.glob("*.json"))]
+        return list(
+            {tuple(run[name] for name in (*self.names, "processor")): run for run in (*recorded, *made)}.values()
+        )
