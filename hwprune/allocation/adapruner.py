@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hwprune.allocation.base import Kept, Situation
 from hwprune.errors import check_options
-from hwprune.graph.makers import norm_scales
+from hwprune.graph.makers import mean_scales
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,8 @@ class AdaPrunerStyle:
 
     def kept(self, situation: Situation) -> Kept:
         """See `Allocator.kept`. Raises ModelError where channels go through no norm."""
-        pieces = norm_scales(situation.model, situation.network, self.name)
-        means = {
-            name: sum(float(piece.parameter.detach().abs().mean()) for piece in own) / len(own)
-            for name, own in pieces.items()
-            if name in situation.open
-        }
+        scales = mean_scales(situation.model, situation.network, self.name)
+        means = {name: float(own.mean()) for name, own in scales.items() if name in situation.open}
         largest = max(means.values(), default=1.0)
         ratios = {name: max(self.least, mean / largest) for name, mean in means.items()}
         return situation.best(situation.fitted(ratios))

@@ -131,7 +131,7 @@ class Fitness:
         self.situation = situation
         device = device_of(situation.model)
         self.images = torch.cat([inputs for inputs, _ in situation.batches])[:images].to(device)
-        count = sum(group.width for group in situation.network.groups)
+        count = situation.network.count
         self.mask = torch.ones(count, device=device)
         self.whole = self._answers(self.mask)
 

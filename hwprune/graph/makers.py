@@ -92,6 +92,15 @@ def norm_scales(model: nn.Module, network: Network, title: str) -> Pieces:
     return found
 
 
+def mean_scales(model: nn.Module, network: Network, title: str) -> dict[str, Floats]:
+    """(width,): mean |gamma| of every coupled channel's norms, by group; raises what `norm_scales` raises."""
+    found = {}
+    for name, pieces in norm_scales(model, network, title).items():
+        sizes = [np.abs(piece.rows(piece.parameter))[piece.slot.indices] for piece in pieces]
+        found[name] = np.concatenate(sizes, axis=1).mean(1)
+    return found
+
+
 def squared_distances(pieces: Iterable[Piece], width: int) -> Floats:
     """(width, width): between all that makes one coupled channel of a group and all that makes another one."""
     found = np.zeros((width, width))

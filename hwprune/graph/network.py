@@ -167,6 +167,11 @@ class Network:
         """Shapes of all tensors of the inputs."""
         return self.inputs.shapes
 
+    @property
+    def count(self) -> int:
+        """How many coupled channels there are, pinned ones too."""
+        return sum(group.width for group in self.groups)
+
     @cached_property
     def free(self) -> tuple[ChannelGroup, ...]:
         """Groups whose channels may go."""

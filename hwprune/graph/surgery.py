@@ -24,7 +24,7 @@ from hwprune.plan import Plan
 
 def kept_channels(network: Network, plan: Plan) -> NDArray[np.bool_]:
     """Per coupled channel of the network: does it stay? (coupled channels,)"""
-    stays = np.ones(sum(group.width for group in network.groups), dtype=bool)
+    stays = np.ones(network.count, dtype=bool)
     for group in network.free:
         if group.name in plan.kept:
             stays[group.numbers] = False

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import nn
 
-from hwprune.graph.makers import norm_scales
+from hwprune.graph.makers import mean_scales
 from hwprune.graph.network import Network
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
 
@@ -27,12 +26,3 @@ class BnScale:
         scores = mean_scales(model, network, self.name)
         check_finite(scores, self.name)
         return scores
-
-
-def mean_scales(model: nn.Module, network: Network, title: str) -> Scores:
-    """Mean |gamma| of every coupled channel's norms; raises what `norm_scales` raises."""
-    found = Scores()
-    for name, pieces in norm_scales(model, network, title).items():
-        sizes = [np.abs(piece.rows(piece.parameter))[piece.slot.indices] for piece in pieces]
-        found[name] = np.concatenate(sizes, axis=1).mean(1)
-    return found

@@ -127,7 +127,7 @@ class Fisher:
         """
         check_readers(network, "Fisher information")
         device = device_of(model)
-        gradients = Gradients(sum(group.width for group in network.groups), device)
+        gradients = Gradients(network.count, device)
         total, seen = torch.zeros(gradients.channels, dtype=torch.float64, device=device), 0
         with evaluating(model), only_inputs_need_gradients(model), watching(model, network, gradients):
             for samples, run in passes(model, network, batches, loss):

@@ -46,7 +46,7 @@ class Hessian:
         """See `Criterion.scores`."""
         filters = rows_of(makers(model, network), network)
         used = [rows.parameter for rows in filters]
-        count = sum(group.width for group in network.groups)
+        count = network.count
         total, seen = torch.zeros(count, dtype=torch.float64, device=device_of(model)), 0
         generator = torch.Generator().manual_seed(self.seed)
         with needing_gradients(model, used):

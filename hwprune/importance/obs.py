@@ -62,7 +62,7 @@ class OptimalBrainSurgeon:
         moments, gains = _watched(model, network, blocks_of(model, network), batches)
         inverses = {block: found.inverse for block, found in moments.items()}
         scores: Scores = {}
-        channels = sum(group.width for group in network.groups)
+        channels = network.count
         with evaluating(model), only_inputs_need_gradients(model):
             measuring = Measuring.of(model, network, moments, batches)
             for group in network.free:

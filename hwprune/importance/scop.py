@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hwprune.errors import DataError, HwpruneError, check_options
-from hwprune.graph.makers import Rows, makers, rows_of
+from hwprune.graph.makers import Rows, makers, mean_scales, rows_of
 from hwprune.graph.network import Network
 from hwprune.graph.trace import running
-from hwprune.importance.bn_scale import mean_scales
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
 from hwprune.importance.knockoffs import Generator, NewImages, SwappedPatches
 from hwprune.models.resolve import import_factory
@@ -84,7 +83,7 @@ class Scop:
     def _trained(self, model: nn.Module, network: Network, batches: list[tuple[Any, Any]], loss: Loss) -> Tensor:
         """The gates, (coupled channels,)."""
         device, generator = device_of(model), self._generator(torch.cat([images for images, _ in batches]))
-        gates = torch.full((sum(group.width for group in network.groups),), 0.5, device=device, requires_grad=True)
+        gates = torch.full((network.count,), 0.5, device=device, requires_grad=True)
         optimizer = torch.optim.Adam([gates], lr=self.lr, betas=ADAM)
         with running(model, network.forward), torch.enable_grad(), _mixing(model, network, gates):
             for module in model.modules():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ def compensated(job: Job, before: Plan, plan: Plan, weights: Path | None, milest
 
     def take_over() -> int:
         job.reporter.stage(f"{name}: compensation")
-        model = copy.deepcopy(job.source(weights)).to(job.subject.trainer)
+        model = job.trainee(weights)
         present, stays = kept_channels(network, before), kept_channels(network, plan)
         if before.removed:
             with masking(model, network, torch.from_numpy(present).to(job.subject.trainer)):

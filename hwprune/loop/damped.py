@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ def damped(job: Job, plan: Plan, weights: Path | None) -> Path | None:
 
     def train() -> bool:
         job.reporter.stage("damping")
-        model = copy.deepcopy(job.source(weights)).to(job.subject.trainer)
+        model = job.trainee(weights)
         stays = torch.from_numpy(kept_channels(network, plan)).to(job.subject.trainer)
         mask = torch.ones(len(stays), device=job.subject.trainer)
 

@@ -153,7 +153,7 @@ class _State:
 
     @classmethod
     def new(cls, model: nn.Module, network: Network, options: GroupFisher) -> _State:
-        device, count = device_of(model), sum(group.width for group in network.groups)
+        device, count = device_of(model), network.count
         mask = torch.ones(count, device=device)
         optimizer = torch.optim.SGD(
             model.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay

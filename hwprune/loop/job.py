@@ -71,6 +71,11 @@ class Job:
         found.load_state_dict(load_file(weights))
         return found
 
+    def trainee(self, weights: Path | None) -> nn.Module:
+        """A copy of `source` on the device that trains."""
+        found = self.source(weights)
+        return (copy.deepcopy(found) if weights is None else found).to(self.subject.trainer)
+
     def small(self, plan: Plan, weights: Path | None) -> nn.Module:
         """A cut copy of `source`."""
         return cut(self.source(weights), plan, self.subject.network)

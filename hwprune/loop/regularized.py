@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def _trained(
     """Train, and write the weights, and what goes; returns the steps."""
     steps, network = job.settings.regularizer_steps or len(job.data.train), job.subject.network
     job.reporter.stage(f"training under {regularizer.name}")
-    model = copy.deepcopy(job.source(weights)).to(job.subject.trainer)
+    model = job.trainee(weights)
     goes = torch.from_numpy(~kept_channels(network, plan)).to(job.subject.trainer)
     session = regularizer.begin(model, network, goes, steps)
     train_for(job, model, steps, hook=session)

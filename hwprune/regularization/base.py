@@ -77,18 +77,13 @@ class Penalties:
     def __init__(self, model: nn.Module, network: Network) -> None:
         self.rows = rows_of(all_makers(model, network), network)
         device = next(model.parameters()).device
-        self.strength = torch.zeros(channels_of(network), device=device)
+        self.strength = torch.zeros(network.count, device=device)
 
     def gradients(self) -> None:
         """Add them."""
         for rows in self.rows:
             if rows.parameter.grad is not None:
                 rows.parameter.grad.add_(rows.spread(self.strength) * rows.parameter.detach())
-
-
-def channels_of(network: Network) -> int:
-    """Coupled channels of the whole network."""
-    return sum(group.width for group in network.groups)
 
 
 def filters_of(model: nn.Module, network: Network) -> tuple[Rows, ...]:

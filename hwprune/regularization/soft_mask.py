@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hwprune.errors import check_options
 from hwprune.graph.network import Network
-from hwprune.regularization.base import When, channels_of, filters_of, multiply, smallest
+from hwprune.regularization.base import When, filters_of, multiply, smallest
 
 EIGHTH = 1 / 8  # of the training, at which three quarters of the channels are chosen: D of the paper
 REACHED = 3 / 4
@@ -122,7 +122,7 @@ class Masking:
         if step % self.every and not last:
             return
         time = step / self.steps
-        squares = torch.zeros(channels_of(self.network), device=self.wanted.device)
+        squares = torch.zeros(self.network.count, device=self.wanted.device)
         for rows in self.filters:
             rows.add_to(squares, rows.parameter.detach().square())
         share = 1.0 if last else curve(time, self.options.start)

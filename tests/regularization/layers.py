@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hwprune.graph.coupling import analyze
 from hwprune.graph.network import Network
-from hwprune.regularization.base import Regularizer, Session, channels_of
+from hwprune.regularization.base import Regularizer, Session
 
 WIDTHS = {"0": 6, "3": 8}
 
@@ -31,7 +31,7 @@ def network() -> tuple[nn.Sequential, Network]:
 
 def going(found: Network, counts: dict[str, int]) -> Tensor:
     """The first so many channels of every group."""
-    goes = torch.zeros(channels_of(found), dtype=torch.bool)
+    goes = torch.zeros(found.count, dtype=torch.bool)
     for name, count in counts.items():
         goes[torch.from_numpy(found.group(name).numbers[:count])] = True
     return goes
