@@ -49,8 +49,8 @@ class Turned:
 
 @dataclass(frozen=True)
 class First:
-    """The first batch alone: fine-tuning validates after every epoch, which takes as long as the epoch where that is
-    short, and nothing here looks at it.
+    """The first batch alone: pruning and fine-tuning validate on their way, which takes longer than they do where they
+    are short.
     """
 
     all_of: Batches

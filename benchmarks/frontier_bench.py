@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import hwprune
 from hwprune.clocks import watch_for
-from hwprune.data.batches import Batch
+from hwprune.data.batches import Batch, Data
 from hwprune.device import resolve
 from hwprune.errors import EngineError
 from hwprune.graph.network import Network
@@ -71,6 +71,11 @@ class Bench:
     seed: int
     graphs: list[bytes] = field(default_factory=list)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hwprune-frontier-")))
+
+    @property
+    def data(self) -> Data:
+        """The case's, with one batch to validate on: what a run says of networks on its way, nothing here looks at."""
+        return replace(self.case.data, validation=First(self.case.data.validation))
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -132,7 +137,7 @@ class Bench:
         reestimate(small, data.calibration)
         untrained = evaluate(small, data.validation)
         recipe = Recipe(epochs=1000, max_steps=max(0, steps), lr=lr, seed=self.seed)
-        finetune(small, replace(data, validation=First(data.validation)), recipe)
+        finetune(small, self.data, recipe)
         tuned = evaluate(small, data.validation)
         comparison = self.certified(small.cpu()).comparison
         return {"top1": {"untrained": untrained.top1, "tuned": tuned.top1}, "certified": asdict(comparison)}

@@ -48,7 +48,7 @@ def with_hwprune(bench: Bench, target: float, **options: Any) -> Found:
     settings = Settings(f"{100 * target:g}%", recipe=recipe, **asked)
     found = hwprune.prune(
         bench.case.model,
-        data=bench.case.data,
+        data=bench.data,
         target=settings.target,
         out=bench.folder / "run",
         table=bench.table,

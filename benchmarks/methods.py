@@ -97,7 +97,7 @@ def _one(cells: Cells, name: str, kind: str, method: str, seed: int, options: ar
     try:
         found = hwprune.prune(
             case.model,
-            data=case.data,
+            data=bench.data,
             target=settings.target,
             out=bench.folder / "run",
             table=bench.table,

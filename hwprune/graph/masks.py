@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.graph.network import Consumer, Network
+from hwprune.modes import hooked
 
 PreHook = Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]
 
@@ -63,9 +64,5 @@ def masking(model: nn.Module, network: Network, mask: Tensor) -> Iterator[None]:
 def before_consumers(model: nn.Module, network: Network, pre_hook: Callable[[Consumer], PreHook]) -> Iterator[None]:
     """A forward pre-hook of its own on every layer that reads channels that may go; gone afterwards."""
     modules = dict(model.named_modules())
-    handles = [modules[one.module].register_forward_pre_hook(pre_hook(one)) for one in network.consumers]
-    try:
+    with hooked(modules[one.module].register_forward_pre_hook(pre_hook(one)) for one in network.consumers):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from hwprune.graph.network import Network
+from hwprune.modes import hooked
 
 RIDGE = 1e-3  # of the mean variance, added to each: keeps channels that are all but copies apart
 MOST_ENTRIES = 8192  # of one covariance; wider inputs are judged channel by channel
@@ -177,12 +178,8 @@ def before(blocks: Sequence[Block], told: Callable[[Block, Tensor], Tensor | Non
 
         return hook
 
-    handles = [layer.register_forward_pre_hook(pre_hook(own)) for layer, own in by_layer.items()]
-    try:
+    with hooked(layer.register_forward_pre_hook(pre_hook(own)) for layer, own in by_layer.items()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class Gathering:

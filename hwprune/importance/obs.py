@@ -36,7 +36,7 @@ from hwprune.importance.criterion import Batches, Loss, Scores, check_finite, ch
 from hwprune.importance.measured import Floats, Measuring, convex, floats_of, through
 from hwprune.importance.moments import Block, Gathering, Moments, blocks_of, channels_last
 from hwprune.importance.passes import only_inputs_need_gradients, passes
-from hwprune.modes import device_of, evaluating
+from hwprune.modes import device_of, evaluating, hooked
 
 STEPS = 128  # in which a group's channels go; wider groups lose several at once
 
@@ -163,12 +163,8 @@ class _Gains:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Listen meanwhile."""
-        handles = [layer.register_forward_hook(self._hook(name)) for name, layer in self.layers.items()]
-        try:
+        with hooked(layer.register_forward_hook(self._hook(name)) for name, layer in self.layers.items()):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def listen(layer: nn.Module, gradient: Tensor) -> None:

@@ -21,7 +21,7 @@ from hwprune.graph.trace import running
 from hwprune.importance.criterion import Batches, Loss, Scores, check_finite
 from hwprune.importance.knockoffs import Generator, NewImages, SwappedPatches
 from hwprune.models.resolve import import_factory
-from hwprune.modes import device_of
+from hwprune.modes import device_of, hooked
 
 ADAM = (0.5, 0.9)  # as in the authors' code
 
@@ -113,15 +113,12 @@ def _mixing(model: nn.Module, network: Network, gates: Tensor) -> Iterator[None]
     """In the first half of each batch the features of whatever makes a coupled channel, mixed with the other half's."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     modules = dict(model.named_modules())
-    handles = []
-    try:
-        for rows in rows_of(makers(model, network), network):
-            module = modules[names[id(rows.parameter)].rpartition(".")[0]]
-            handles.append(module.register_forward_hook(_mixed(rows, gates)))
+    makes = [
+        (modules[names[id(rows.parameter)].rpartition(".")[0]], rows)
+        for rows in rows_of(makers(model, network), network)
+    ]
+    with hooked(module.register_forward_hook(_mixed(rows, gates)) for module, rows in makes):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _mixed(rows: Rows, gates: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:

@@ -21,6 +21,7 @@ from hwprune.files import write_atomically
 from hwprune.graph.coupling import analyze
 from hwprune.graph.trace import running
 from hwprune.loop.job import Job
+from hwprune.modes import hooked
 from hwprune.plan import Plan
 from hwprune.transform.base import Rewriting, Transform, applied
 from hwprune.validation.engine import measure_ratio
@@ -159,9 +160,5 @@ def _hearing(wanted: Mapping[str, nn.Module], found: dict[str, tuple[nn.Module, 
 
         return heard
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in wanted.items()]
-    try:
+    with hooked(layer.register_forward_pre_hook(hook(name)) for name, layer in wanted.items()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

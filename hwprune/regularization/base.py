@@ -39,6 +39,20 @@ class Session(Protocol):
         """After the optimizer's ``step``-th step, from 1."""
 
 
+class Idle:
+    """The hooks of a `Session` that do nothing, for sessions that need only some of them."""
+
+    def loss(self) -> Tensor | None:
+        """No term of the loss."""
+        return None
+
+    def gradients(self) -> None:
+        """Nothing is added."""
+
+    def stepped(self, step: int) -> None:
+        """Nothing changes."""
+
+
 class Regularizer(Protocol):
     """A way to train a network for the loss of channels.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hwprune.errors import check_options
 from hwprune.graph.network import Network
-from hwprune.regularization.base import Penalties, When, filters_of, mean_sizes, smallest
+from hwprune.regularization.base import Idle, Penalties, When, filters_of, mean_sizes, smallest
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,11 @@ class Greg1:
         return self.ceiling * min(1.0, step // self.every / updates)
 
 
-class Growing:
+class Growing(Idle):
     """A training under GReg-1."""
 
     def __init__(self, options: Greg1, penalties: Penalties, goes: Tensor, steps: int) -> None:
         self.options, self.penalties, self.goes, self.steps = options, penalties, goes, steps
-
-    def loss(self) -> None:
-        """No term of the loss."""
 
     def gradients(self) -> None:
         """The penalties'."""
@@ -113,7 +110,7 @@ class Greg2:
         return Picking(self, model, network, goes, steps)
 
 
-class Picking:
+class Picking(Idle):
     """A training under GReg-2."""
 
     def __init__(self, options: Greg2, model: nn.Module, network: Network, goes: Tensor, steps: int) -> None:
@@ -129,9 +126,6 @@ class Picking:
     def goes(self) -> Tensor:
         """What the search wanted, until all have been penalised; then what has shrunk most."""
         return self._wanted
-
-    def loss(self) -> None:
-        """No term of the loss."""
 
     def gradients(self) -> None:
         """The penalties'."""

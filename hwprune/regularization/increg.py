@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hwprune.errors import check_options
 from hwprune.graph.network import ChannelGroup, Network
-from hwprune.regularization.base import Penalties, When, filters_of, multiply
+from hwprune.regularization.base import Idle, Penalties, When, filters_of, multiply
 
 MIDDLE = 0.25  # u of the paper: what the rank N1 gets of the unit
 
@@ -65,7 +65,7 @@ def increment(rank: Tensor, going: int, unit: float) -> Tensor:
     return torch.where(rank < middle, early, late)
 
 
-class Incremental:
+class Incremental(Idle):
     """A training under IncReg."""
 
     def __init__(self, options: IncReg, model: nn.Module, network: Network, goes: Tensor, steps: int) -> None:
@@ -86,9 +86,6 @@ class Incremental:
             order = left[torch.argsort(self.ranks[left], stable=True)]
             found[order[: self._to_go(group)]] = True
         return found
-
-    def loss(self) -> None:
-        """No term of the loss."""
 
     def gradients(self) -> None:
         """The penalties'."""

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from hwprune.errors import check_options
 from hwprune.graph.network import Network
-from hwprune.regularization.base import When
+from hwprune.regularization.base import Idle, When
 
 Form = Literal["rows", "columns"]
 
@@ -63,7 +63,7 @@ def distance(matrix: Tensor, form: Form) -> Tensor:
     return (gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().sum()
 
 
-class Orthonormal:
+class Orthonormal(Idle):
     """A training under the regulariser."""
 
     def __init__(self, options: OrthoReg, model: nn.Module, goes: Tensor) -> None:
@@ -82,12 +82,6 @@ class Orthonormal:
             matrices = _filters(layer).chunk(layer.groups)
             terms.append(share * torch.stack([distance(matrix, form) for matrix in matrices]).sum())
         return self.options.strength * torch.stack(terms).sum()
-
-    def gradients(self) -> None:
-        """All is in the loss."""
-
-    def stepped(self, step: int) -> None:
-        """Nothing changes."""
 
 
 def _convolutions(model: nn.Module) -> Iterator[_ConvNd]:

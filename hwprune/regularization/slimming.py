@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hwprune.errors import check_options
 from hwprune.graph.makers import norm_scales, rows_of
 from hwprune.graph.network import Network
-from hwprune.regularization.base import When
+from hwprune.regularization.base import Idle, When
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,12 @@ class Slimming:
         return SparseScales(self, model, network, goes)
 
 
-class SparseScales:
+class SparseScales(Idle):
     """A training under the penalty."""
 
     def __init__(self, options: Slimming, model: nn.Module, network: Network, goes: Tensor) -> None:
         self.options, self.goes = options, goes
         self.rows = rows_of(norm_scales(model, network, options.name), network)
-
-    def loss(self) -> None:
-        """No term of the loss: the subgradient is added."""
 
     def gradients(self) -> None:
         """rho * sign(gamma) of every coupled channel."""
@@ -55,6 +52,3 @@ class SparseScales:
             if rows.parameter.grad is not None:
                 belongs = (rows.channel_of >= 0).to(rows.parameter)
                 rows.parameter.grad.add_(self.options.rho * torch.sign(rows.parameter.detach()) * belongs)
-
-    def stepped(self, step: int) -> None:
-        """Nothing changes."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hwprune.errors import check_options
 from hwprune.graph.network import Network
-from hwprune.regularization.base import When, filters_of, multiply, smallest
+from hwprune.regularization.base import Idle, When, filters_of, multiply, smallest
 
 EIGHTH = 1 / 8  # of the training, at which three quarters of the channels are chosen: D of the paper
 REACHED = 3 / 4
@@ -98,7 +98,7 @@ def curve(time: float, start: float) -> float:
     return float(start + (1 - start) * (1 - q ** (time / EIGHTH)) / (1 - q**8))
 
 
-class Masking:
+class Masking(Idle):
     """A training under a soft mask.
 
     Attributes:
@@ -109,12 +109,6 @@ class Masking:
         self.options, self.network, self.steps = options, network, steps
         self.filters, self.wanted, self.goes = filters_of(model, network), goes, goes
         self.every = options.every or max(1, steps // 20)
-
-    def loss(self) -> None:
-        """No term of the loss."""
-
-    def gradients(self) -> None:
-        """All weights train as usual."""
 
     def stepped(self, step: int) -> None:
         """Choose anew and shrink, now and then and at the end."""
