@@ -177,7 +177,7 @@ _REGULARIZERS = (
         "regularizer",
         "hwprune.regularization.soft_mask:sfp",
         "He et al., IJCAI 2018 (SFP)",
-        "the smallest filters are zeroed again and again, and may grow back",
+        "the smallest filters are zeroed again and again, and may grow back; too large without a long training",
         "widths come from the search; a constant that is left moves to the readers' biases",
     ),
     Method(

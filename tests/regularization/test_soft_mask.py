@@ -44,6 +44,18 @@ def test_the_smallest_filters_are_zeroed_and_may_grow_back() -> None:
     assert set(again.nonzero().flatten().tolist()) == set(order[2:4].tolist())
 
 
+def test_a_filter_of_zeros_in_front_of_a_batch_norm_learns_far_faster_than_the_others() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3)).train()
+    with torch.no_grad():
+        model[0].weight[0] = 0
+        model[1].bias.fill_(0.5)  # or the channel is nothing, and learns nothing
+    model(torch.randn(8, 3, 8, 8)).square().mean().backward()
+    gradients = model[0].weight.grad.flatten(1).norm(dim=1)
+
+    assert gradients[0] > 30 * gradients[1:].max()
+
+
 @pytest.mark.parametrize(
     ("mask", "shares", "factors"),
     [
