@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hwprune.cli.main import main
+from hwprune.cli.show import ERR, OUT
 from tests import tiny
 
 
@@ -44,7 +45,9 @@ class Finished:
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
     """Runs ``hwprune ARGUMENTS`` in this process; tables of the user lie in the test's own folder."""
     monkeypatch.setenv("HWPRUNE_PROFILES", str(tmp_path / "profiles"))
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("COLUMNS", "140")  # for processes that a test starts; consoles here know their width already
+    for console in (OUT, ERR):
+        monkeypatch.setattr(console, "width", 140)
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr("sys.argv", ["hwprune", *map(str, arguments)])
