@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,14 @@ from typing import Any
 from recording import fingerprint, processor, record
 
 Run = Mapping[str, Any]
+
+
+def by_processor(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs that may be compared with each other."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run["processor"], []).append(run)
+    return found
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from statistics import mean, stdev
 
 import torch
 from cases import add_files, given, opened
-from cells import Cells, Run
+from cells import Cells, Run, by_processor
 from frontier_bench import Bench
 from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
 from recording import FIGURES, RESULTS, figures, markdown
@@ -57,8 +57,7 @@ def main() -> int:
     cells.write(steps=options.steps)
     compared, tried = ([run for run in runs if (run["method"] in METHODS) is side] for side in (True, False))
     told = []
-    for processor in dict.fromkeys(run["processor"] for run in compared):
-        own = _of(processor, compared)
+    for processor, own in by_processor(compared).items():
         told += [f"On {processor}:", markdown(HEADS, _rows(own)), "\n".join(_verdicts(own))]
     text = "\n\n".join([*told, TRIED, markdown(HEADS, _rows(tried)), "Made by `benchmarks/frontier.py`."])
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
@@ -150,8 +149,8 @@ class Lead:
 def _leads(runs: Sequence[Run], others: Collection[str]) -> list[Lead]:
     """Over these others, of every network and target that methods of both sides have on one processor."""
     found = []
-    for processor in dict.fromkeys(run["processor"] for run in runs):
-        cells = {key: _by_seed(own) for key, own in _cells(_of(processor, runs)).items()}
+    for alike in by_processor(runs).values():
+        cells = {key: _by_seed(own) for key, own in _cells(alike).items()}
         means = {key: mean(tuned.values()) for key, tuned in cells.items() if tuned}
         for network, target in dict.fromkeys(key[:2] for key in means):
             ours, other = (
@@ -168,10 +167,6 @@ def _leads(runs: Sequence[Run], others: Collection[str]) -> list[Lead]:
                 spread = stdev(differences) if len(differences) > 1 else None
                 found.append(Lead(network, target, ours[2], other[2], means[ours] - means[other], spread))
     return found
-
-
-def _of(processor: str, runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run["processor"] == processor]
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
@@ -193,7 +188,8 @@ def _drawn(runs: Sequence[Run]) -> bytes:
     shown = sorted({(run["network"], run["processor"]) for run in runs})
     figure, panels = plt.subplots(1, max(1, len(shown)), figsize=(8 * max(1, len(shown)), 6), squeeze=False)
     for panel, (network, processor) in zip(panels[0], shown, strict=False):
-        cells = _cells([run for run in _of(processor, runs) if run["network"] == network and "failed" not in run])
+        own = [run for run in by_processor(runs)[processor] if run["network"] == network and "failed" not in run]
+        cells = _cells(own)
         for method in dict.fromkeys(key[2] for key in cells):
             number = list(METHODS).index(method)  # one look in all panels
             points = sorted(

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from cases import add_files, given, opened
-from cells import Cells, Run
+from cells import Cells, Run, by_processor
 from frontier_bench import BATCHES, MULTIPLE, Bench
 from recording import FIGURES, RESULTS, figures, markdown
 
@@ -62,10 +62,7 @@ def main() -> int:
                         _one(cells, name, kind, method, seed, options)
     runs = cells.all()
     cells.write(target=options.target, steps=options.steps)
-    told = [
-        f"On {processor}:\n\n{markdown(HEADS, _rows([run for run in runs if run['processor'] == processor]))}"
-        for processor in dict.fromkeys(run["processor"] for run in runs)
-    ]
+    told = [f"On {processor}:\n\n{markdown(HEADS, _rows(own))}" for processor, own in by_processor(runs).items()]
     text = "\n\n".join([*told, "Made by `benchmarks/methods.py`."])
     (options.out / "methods.md").write_text(text + "\n", encoding="utf-8")
     print(text)
