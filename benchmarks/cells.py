@@ -36,11 +36,13 @@ class Cells:
         names: fields that name a run, besides its processor.
         folder: for runs that this machine has made.
         results: the recorded document, whose runs may be of other machines.
+        facts: what holds for all runs, which the document tells too.
     """
 
     names: Sequence[str]
     folder: Path
     results: Path
+    facts: Mapping[str, Any]
 
     @cached_property
     def here(self) -> str:
@@ -60,18 +62,22 @@ class Cells:
         slug = re.sub(r"[^a-z0-9]+", "-", "-".join(str(value).lower() for value in named.values()))
         record(self.folder / f"{slug}.json", {**named, "processor": self.here, **figures})
 
-    def write(self, **facts: Any) -> None:
-        """Record all runs, with these facts and the fingerprint of every machine that runs are of."""
+    def write(self) -> list[Run]:
+        """Record all runs, with the fingerprint of every machine that they are of; returns them."""
         runs = self.all()
         prints = self._recorded().get("fingerprints", {})
         if any(run["processor"] == self.here for run in runs):
             prints = {**prints, self.here: fingerprint()}
-        record(self.results, {"fingerprints": prints, **facts, "runs": runs})
+        record(self.results, {"fingerprints": prints, **self.facts, "runs": runs})
+        return runs
 
     def _recorded(self) -> dict[str, Any]:
         if not self.results.exists():
             return {}
         found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+        others = {name: found.get(name) for name, fact in self.facts.items() if found.get(name) != fact}
+        if others:
+            raise SystemExit(f"{self.results} has runs with {others}: give other folders as --out and --runs")
         return found
 
     def all(self) -> list[Run]:

@@ -45,7 +45,9 @@ def main() -> int:
     """Run what is missing, record all, draw; exit 1 where hwprune is not ahead of all other tools at a target."""
     options = _options()
     torch.set_num_threads(options.threads)
-    cells = Cells(("network", "target", "method", "seed"), options.runs, options.out / "frontier.json")
+    cells = Cells(
+        ("network", "target", "method", "seed"), options.runs, options.out / "frontier.json", {"steps": options.steps}
+    )
     dense: dict[str, float] = {}  # top-1 by network
     for name in given(options):
         for seed in options.seed:
@@ -53,8 +55,7 @@ def main() -> int:
                 for method in options.method:
                     if cells.missing(network=name, target=target, method=method, seed=seed):
                         _one(cells, name, target, method, seed, options, dense)
-    runs = cells.all()
-    cells.write(steps=options.steps)
+    runs = cells.write()
     compared, tried = ([run for run in runs if (run["method"] in METHODS) is side] for side in (True, False))
     told = []
     for processor, own in by_processor(compared).items():

@@ -53,15 +53,15 @@ def main() -> int:
     """Run what is missing and record all."""
     options = _options()
     torch.set_num_threads(options.threads)
-    cells = Cells(("network", "kind", "method", "seed"), options.runs, options.out / "methods.json")
+    facts = {"target": options.target, "steps": options.steps}
+    cells = Cells(("network", "kind", "method", "seed"), options.runs, options.out / "methods.json", facts)
     for name in given(options):
         for seed in options.seed:
             for kind in options.only:
                 for method in options.method or METHODS[kind]:
                     if method in METHODS[kind] and cells.missing(network=name, kind=kind, method=method, seed=seed):
                         _one(cells, name, kind, method, seed, options)
-    runs = cells.all()
-    cells.write(target=options.target, steps=options.steps)
+    runs = cells.write()
     told = [f"On {processor}:\n\n{markdown(HEADS, _rows(own))}" for processor, own in by_processor(runs).items()]
     text = "\n\n".join([*told, "Made by `benchmarks/methods.py`."])
     (options.out / "methods.md").write_text(text + "\n", encoding="utf-8")
