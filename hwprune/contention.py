@@ -10,17 +10,21 @@ loop of that kind is timed around every block.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from hwprune.errors import HwpruneError
+
 SHARED: Final = 1.5  # over the quickest loop; clocks and caches explain 1.3, a neighbour makes it 1.9 to 2.2
 LOOPS: Final = 3  # of a look, of which the quickest counts: an interrupt is no neighbour
 # A neighbour is waited for at most so long, and then so many times as long as was measured undisturbed.
 PATIENCE_S: Final = 30.0
 PATIENCE: Final = 3.0
+TIMES: Final = "HWPRUNE_PATIENCE"  # in the environment: the user's factor on both; 0 waits for nothing
 QUICKEST: Final = "HWPRUNE_QUICKEST_LOOP_MS"  # in the environment, so that child processes know it from the start
 FIRST_LOOPS: Final = 2000  # of a process that does not know how quick the loop can be
 
@@ -46,6 +50,8 @@ class CoreWatch:
         now: a clock, in seconds.
         waited_s: for the core to be free, turns that had to be measured again included.
         shared: turns that count though the core was shared until patience ran out.
+
+    Raises `HwpruneError` where ``$HWPRUNE_PATIENCE`` is no number from 0 up.
     """
 
     loop_ms: Callable[[], float] = loop_ms
@@ -54,6 +60,7 @@ class CoreWatch:
     shared: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        self._times = _times()
         if QUICKEST not in os.environ:
             _learn(min(self.loop_ms() for _ in range(FIRST_LOOPS)))
         self._started = self._free_at = self.now()
@@ -75,7 +82,7 @@ class CoreWatch:
         """Whether to wait, and to measure the turn again; ``tries`` of it were spoilt."""
         now = self.now()
         lost = self.waited_s + now - self._free_at
-        if lost > PATIENCE_S + PATIENCE * (now - self._started - lost):
+        if lost >= self._times * (PATIENCE_S + PATIENCE * (now - self._started - lost)):
             self.waited_s, self._free_at, self._waits = lost, now, False
             self.shared += 1
             return False
@@ -96,6 +103,19 @@ class CoreWatch:
 def quickest_ms() -> float:
     """The quickest loop that this process or one that started it has seen; infinite before the first."""
     return float(os.environ.get(QUICKEST, "inf"))
+
+
+def _times() -> float:
+    text = os.environ.get(TIMES, "1")
+    try:
+        times = float(text)
+    except ValueError:
+        times = math.nan
+    if not 0 <= times < math.inf:
+        raise HwpruneError(
+            f"${TIMES} is '{text}'", effect="nothing is measured", fix="unset it, or give a number from 0 (no wait) up"
+        )
+    return times
 
 
 def _learn(taken_ms: float) -> None:

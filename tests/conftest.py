@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 from hwprune import contention
+from hwprune.validation import certify
 
 # A deadline is a timed assertion: on a shared machine it fails whatever the code does.
 settings.register_profile("untimed", deadline=None)
@@ -28,8 +29,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def impatient() -> Iterator[None]:
-    """Tests ask for no true latency, so they wait for a shared core as good as not at all."""
+    """Tests ask for no true latency: they and the processes that they start hardly wait, and few rebuilds do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contention, "PATIENCE_S", 0.2)
-        patch.setattr(contention, "PATIENCE", 0.1)
+        patch.setenv(contention.TIMES, "0.01")
+        patch.setattr(certify, "NARROW", 0.1)
         yield

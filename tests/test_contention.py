@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwprune import contention
-from hwprune.contention import PATIENCE, PATIENCE_S, QUICKEST, CoreWatch, loop_ms, quickest_ms
+from hwprune.contention import PATIENCE, PATIENCE_S, QUICKEST, TIMES, CoreWatch, loop_ms, quickest_ms
+from hwprune.errors import HwpruneError
 from hwprune.timing import interleave, measure_paired
 
 LOOP_MS = 1.0
@@ -62,8 +62,7 @@ def ratio(core: Core, watch: CoreWatch | None) -> float:
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """How quick the loop is on the simulated core, and how long it is waited for."""
     monkeypatch.setenv(QUICKEST, str(LOOP_MS))
-    monkeypatch.setattr(contention, "PATIENCE_S", PATIENCE_S)
-    monkeypatch.setattr(contention, "PATIENCE", PATIENCE)
+    monkeypatch.delenv(TIMES)
 
 
 def test_a_neighbour_that_comes_and_goes_does_not_change_the_ratio() -> None:
@@ -106,6 +105,27 @@ def test_a_core_that_is_never_free_is_told() -> None:
     assert watch.shared == 20 and watch.waited_s > PATIENCE_S
     assert "20 turns count though it shared the core" in watch.note
     assert quickest_ms() == LOOP_MS, "it may be free again when something else is measured"
+
+
+@pytest.mark.parametrize(("times", "least_s", "most_s"), [("0", 0, 0.2), ("0.1", 3, 5), ("2", 60, 70)])
+def test_the_user_says_how_long_a_shared_core_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, times: str, least_s: float, most_s: float
+) -> None:
+    monkeypatch.setenv(TIMES, times)
+    core, unwatched = Core(lambda _: True), Core(lambda _: True)
+    watch = core.watch()
+    ratio(core, watch)
+    ratio(unwatched, None)
+
+    assert least_s <= core.now_s - unwatched.now_s <= most_s
+    assert watch.shared == 20
+
+
+@pytest.mark.parametrize("times", ["", "long", "-1", "nan", "inf"])
+def test_a_patience_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, times: str) -> None:
+    monkeypatch.setenv(TIMES, times)
+    with pytest.raises(HwpruneError, match=rf"\$HWPRUNE_PATIENCE is '{times}'"):
+        Core(lambda _: False).watch()
 
 
 def test_a_loop_quicker_than_any_before_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:

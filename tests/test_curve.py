@@ -22,7 +22,9 @@ from tests import tiny
 from tests.test_pruning import QUICK, data
 
 TARGETS = ("60%", "85%")
-SETTINGS = replace(QUICK, runtime="onnxruntime", multiple=4, milestones=2, recipe=Recipe(max_steps=1))
+SETTINGS = replace(
+    QUICK, runtime="onnxruntime", normalisation="latency", multiple=8, milestones=2, recipe=Recipe(max_steps=1)
+)
 
 
 def curve(folder: Path, *targets: str, settings: Settings = SETTINGS) -> tuple[Result, ...]:

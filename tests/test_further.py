@@ -21,7 +21,9 @@ from tests.test_pruning import QUICK, data
 
 BATCHES = Further("cpu", "onnxruntime", batch=4, target="80%")
 TORCH = Further("cpu", "pytorch", target="90%")
-SETTINGS = replace(QUICK, runtime="onnxruntime", multiple=8, recipe=Recipe(epochs=0), further=(BATCHES, TORCH))
+SETTINGS = replace(
+    QUICK, runtime="onnxruntime", normalisation="latency", multiple=8, recipe=Recipe(epochs=0), further=(BATCHES, TORCH)
+)
 SLUGS = ("onnxruntime-cpu-fp32-batch4", "pytorch-cpu-fp32-batch1")
 
 

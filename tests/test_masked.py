@@ -18,7 +18,7 @@ from hwprune.run import Run
 from tests import test_curve, tiny
 from tests.test_pruning import QUICK, data
 
-SETTINGS = replace(QUICK, way="group-fisher", normalisation="memory", group_fisher=GroupFisher(1, 4, 0.002))
+SETTINGS = replace(QUICK, way="group-fisher", group_fisher=GroupFisher(1, 4, 0.002))
 
 
 def curve(folder: Path, *targets: str, settings: Settings = SETTINGS) -> tuple[Result, ...]:
