@@ -95,6 +95,10 @@ class ClockWatch:
     remeasured: int = 0
     held_back: int = 0
 
+    def begin(self) -> bool:
+        """Sample the card before a turn."""
+        return self.look()
+
     def look(self) -> bool:
         """Sample the card. False where it holds its clocks back."""
         if self.read is None:

@@ -48,7 +48,7 @@ class CoreWatch:
     Attributes:
         loop_ms: times the loop.
         now: a clock, in seconds.
-        waited_s: for the core to be free, turns that had to be measured again included.
+        waited_s: for the core to be free: all tries of turns that were spoilt.
         shared: turns that count though the core was shared until patience ran out.
 
     Raises `HwpruneError` where ``$HWPRUNE_PATIENCE`` is no number from 0 up.
@@ -63,31 +63,34 @@ class CoreWatch:
         self._times = _times()
         if QUICKEST not in os.environ:
             _learn(min(self.loop_ms() for _ in range(FIRST_LOOPS)))
-        self._started = self._free_at = self.now()
-        self._waits = False
+        self._started = self._began = self.now()
+        self._gave_up, self._disturbed_s = False, 0.0
+
+    def begin(self) -> bool:
+        """Whether the core is free for a try of a turn that begins now."""
+        now = self.now()
+        if self._gave_up:  # so the turn before this one counts, but as no time undisturbed
+            self._disturbed_s += now - self._began
+        self._began, self._gave_up = now, False
+        return self.look()
 
     def look(self) -> bool:
         """Whether the core is free."""
         taken_ms = self.loop_ms()
         if taken_ms < quickest_ms():
             _learn(taken_ms)
-        free = taken_ms <= SHARED * quickest_ms()
-        if free:
-            now = self.now()
-            self.waited_s += now - self._free_at if self._waits else 0.0
-            self._free_at, self._waits = now, False
-        return free
+        return taken_ms <= SHARED * quickest_ms()
 
     def again(self, tries: int) -> bool:
         """Whether to wait, and to measure the turn again; ``tries`` of it were spoilt."""
         now = self.now()
-        lost = self.waited_s + now - self._free_at
-        if lost >= self._times * (PATIENCE_S + PATIENCE * (now - self._started - lost)):
-            self.waited_s, self._free_at, self._waits = lost, now, False
-            self.shared += 1
-            return False
-        self._waits = True
-        return True  # at once: a process that slept wakes up beside a neighbour more often than one that kept its core
+        self.waited_s += now - self._began
+        self._began = now
+        undisturbed_s = now - self._started - self.waited_s - self._disturbed_s
+        self._gave_up = self.waited_s >= self._times * (PATIENCE_S + PATIENCE * undisturbed_s)
+        self.shared += self._gave_up
+        # At once: a process that slept wakes up beside a neighbour more often than one that kept its core.
+        return not self._gave_up
 
     @property
     def note(self) -> str:

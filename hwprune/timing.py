@@ -37,8 +37,11 @@ class Timed(Protocol):
 class Watch(Protocol):
     """Looks at the device around blocks: a card that holds its clocks back spoils them, as does a shared core."""
 
+    def begin(self) -> bool:
+        """Whether the device is as it should be, where a turn, or another try of it, begins."""
+
     def look(self) -> bool:
-        """Whether the device is as it should be now."""
+        """Whether it is so behind a block."""
 
     def again(self, tries: int) -> bool:
         """Whether a spoilt turn shall be measured again, after ``tries`` of it; waits a little if so."""
@@ -211,7 +214,7 @@ def _turn(order: Sequence[tuple[int, Timed, int]], watch: Watch | None) -> list[
     tries = 0
     while True:
         tries += 1
-        begins_well = watch.look()
+        begins_well = watch.begin()
         if not begins_well and watch.again(tries):
             continue
         ends_well, medians = True, []
