@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
-import torch
-
 from hwprune.contention import CoreWatch
 
 MOST_TRIES: Final = 4  # of one turn, the first included
@@ -149,6 +147,8 @@ def watch_for(cuda_index: int | None) -> ClockWatch | ProcessorWatch:
     """
     if cuda_index is None:
         return ProcessorWatch()
+    import torch  # here, since it takes seconds and a processor's watch needs none of it
+
     try:
         import pynvml
     except ImportError:

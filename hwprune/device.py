@@ -1,4 +1,7 @@
-"""A device's name -> the hardware: what it is, whether it is here, and its fingerprint."""
+"""A device's name -> the hardware: what it is, whether it is here, and its fingerprint.
+
+PyTorch is imported where graphics cards are asked for: that takes seconds, and a processor's engines need none of it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 import psutil
-import torch
 
 from hwprune.errors import DeviceError, listed
 from hwprune.units import format_bytes
@@ -114,7 +116,7 @@ class Device:
         'cuda-1'
         """
         if self.here and self.kind == "cuda" and self.index is not None and self.name not in GPUS:
-            product = torch.cuda.get_device_name(self.index)
+            product = _product(self.index)
             known = next((name for name in GPUS if is_product(product, name)), product)
             return re.sub(r"[^a-z0-9]+", "-", known.lower()).strip("-")
         return self.name.replace(":", "-")
@@ -156,7 +158,7 @@ def resolve(name: str) -> Device:
     if match := re.fullmatch(r"(?:cuda|gpu):?(\d*)", plain):
         index = int(match[1] or 0)
         if index < _cuda_count():
-            return Device(f"cuda:{index}", "cuda", index, torch.cuda.get_device_capability(index))
+            return Device(f"cuda:{index}", "cuda", index, _capability(index))
         return Device(f"cuda:{index}", "cuda", here=False)
     if plain not in GPUS:
         near = difflib.get_close_matches(plain, ["cpu", "cuda", *GPUS], n=4, cutoff=0.5)
@@ -166,14 +168,14 @@ def resolve(name: str) -> Device:
             fix=f"use cpu, cuda, cuda:1, or one of {listed(GPUS, most=len(GPUS))}",
         )
     for index in range(_cuda_count()):
-        if is_product(torch.cuda.get_device_name(index), plain):
-            return Device(plain, "cuda", index, torch.cuda.get_device_capability(index))
+        if is_product(_product(index), plain):
+            return Device(plain, "cuda", index, _capability(index))
     return Device(plain, "cuda", None, GPUS[plain][1], here=False)
 
 
 def in_this_machine() -> list[str]:
     """The processor and the graphics cards that PyTorch sees, as names for people."""
-    return [_cpu_model(), *(torch.cuda.get_device_name(i) for i in range(_cuda_count()))]
+    return [_cpu_model(), *(_product(i) for i in range(_cuda_count()))]
 
 
 def is_product(product: str, name: str) -> bool:
@@ -188,7 +190,21 @@ def is_product(product: str, name: str) -> bool:
 
 
 def _cuda_count() -> int:
+    import torch
+
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _product(index: int) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(index)
+
+
+def _capability(index: int) -> Capability:
+    import torch
+
+    return torch.cuda.get_device_capability(index)
 
 
 def _cpu_info() -> dict[str, str]:
@@ -221,6 +237,8 @@ def _cpu_facts() -> dict[str, str]:
 
 
 def _cuda_facts(index: int) -> dict[str, str]:
+    import torch
+
     card = torch.cuda.get_device_properties(index)
     facts = {
         "gpu": card.name,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
-from torch import Tensor, nn
 
 from hwprune.errors import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 SMALL = 256  # elements: larger constants never decide a shape
 

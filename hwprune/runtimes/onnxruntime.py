@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor, nn
 
 from hwprune.errors import EngineError, MissingPackageError
 from hwprune.runtimes.base import EngineMemory, LayerTime
-from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnx_graph import load
 from hwprune.runtimes.onnx_half import to_half
 from hwprune.runtimes.onnxruntime_profile import profile
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -66,6 +67,8 @@ class OnnxRuntime:
 
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> OnnxRuntimeEngine:
         """An engine for ``model`` in eval mode at the shapes of ``example_inputs``."""
+        from hwprune.runtimes.onnx_export import export
+
         return self.build_onnx(export(model, example_inputs))
 
     def build_onnx(self, model: bytes | Path) -> OnnxRuntimeEngine:

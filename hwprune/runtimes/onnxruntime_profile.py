@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from onnx import ModelProto
-from scipy.stats import trim_mean
 
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import EngineMemory, LayerTime
@@ -61,7 +60,8 @@ def _times(runs: list[list[dict[str, Any]]], graph: ModelProto | None) -> list[L
     names = [event["name"].removesuffix(SUFFIX) for event in runs[0]]
     nodes = nodes_of(names, graph) if graph is not None else [()] * len(names)
     durations = np.array([[event["dur"] for event in run] for run in runs], dtype=float)
-    means = trim_mean(durations, TRIMMED, axis=0) / 1000
+    cut = int(TRIMMED * len(durations))  # as scipy.stats.trim_mean, whose import alone takes a second
+    means = np.sort(durations, axis=0)[cut : len(durations) - cut].mean(axis=0) / 1000
     return [
         LayerTime(name, float(ms), kind_of(name), stands_for)
         for name, ms, stands_for in zip(names, means, nodes, strict=True)

@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from hwprune.errors import EngineError, MissingPackageError
 from hwprune.runtimes.base import EngineMemory, LayerKind, LayerTime
-from hwprune.runtimes.onnx_export import export
 from hwprune.runtimes.onnxruntime import load_header
 from hwprune.runtimes.onnxruntime_nodes import LAYOUT_PREFIXES, nodes_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 REORDER = "Reorder"  # type of a node that only changes a layout
 NO_WORK = frozenset({"Const", "Input", "Output"})  # types of nodes that never run
@@ -47,6 +48,8 @@ class OpenVino:
 
     def build(self, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> OpenVinoEngine:
         """An engine for ``model`` in eval mode at the shapes of ``example_inputs``."""
+        from hwprune.runtimes.onnx_export import export
+
         return self.build_onnx(export(model, example_inputs))
 
     def build_onnx(self, model: bytes | Path) -> OpenVinoEngine:

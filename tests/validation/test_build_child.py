@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 from hwprune.runtimes.select import RuntimeSpec
@@ -43,3 +46,14 @@ def test_a_runtime_that_does_not_open_is_told_apart_from_a_bad_candidate(tmp_pat
     told = answer(request(tmp_path / "net.onnx", RuntimeSpec("onnxruntime", "no such device")))
 
     assert "no such device" in told["cannot_open"]
+
+
+def test_an_engine_is_built_and_timed_without_pytorch_whose_import_takes_seconds(tmp_path: Path) -> None:
+    onnx = two_convolutions(tmp_path / "net.onnx", (4, 5))
+    asked = request(onnx, RuntimeSpec("onnxruntime", "cpu"), time=True, beside=str(onnx))
+    code = "import json, sys; from hwprune.validation.build_child import answer; "
+    code += "told = answer(json.loads(sys.argv[1])); print(told['ok'], 'torch' in sys.modules)"
+
+    found = subprocess.run([sys.executable, "-c", code, json.dumps(asked)], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == ["True", "False"]
