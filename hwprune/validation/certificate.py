@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hwprune.clocks import Clocks
+from hwprune.comparison import Comparison, compare
 from hwprune.errors import RunError
 from hwprune.files import write_atomically
-from hwprune.timing import Comparison, Timing, compare
+from hwprune.timing import Timing
 from hwprune.units import format_ms, format_percent
 
 SCHEMA = 1

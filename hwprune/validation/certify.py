@@ -11,10 +11,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from hwprune.clocks import watch_for
+from hwprune.comparison import Comparison, compare
 from hwprune.errors import EngineError
 from hwprune.runtimes.base import Engine, Runtime
 from hwprune.runtimes.select import RuntimeSpec
-from hwprune.timing import Comparison, Watch, compare, interleave
+from hwprune.timing import Watch, interleave
 from hwprune.validation.certificate import Certificate as Certificate
 
 FEWEST_REBUILDS = 3  # builders choose among kernels by timing them, so two builds of one network differ

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwprune.comparison import Comparison
 from hwprune.loop.aim import STEP, Aim
 from hwprune.loop.goal import Goal
 from hwprune.loop.trying import Try, mended, missed
 from hwprune.target import Target
-from hwprune.timing import Comparison
 from tests.validation.test_certify import FOUND
 
 RUN = Path("runs/one")

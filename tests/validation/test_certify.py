@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from hwprune.clocks import Clocks, State
+from hwprune.comparison import Comparison, compare
 from hwprune.device import resolve
 from hwprune.errors import EngineError, RunError
 from hwprune.runtimes.select import RuntimeSpec
-from hwprune.timing import Comparison, Timing, compare
+from hwprune.timing import Timing
 from hwprune.validation.certify import Certificate, certify
 from tests.validation.networks import two_convolutions
 
