@@ -74,6 +74,15 @@ def test_exemplars_are_those_of_scikit_learn_for_the_papers_similarities(beta: f
     assert exemplars(found, beta, damping=0.5, iterations=200) == sorted(expected.cluster_centers_indices_)
 
 
+def test_equally_far_filters_are_all_exemplars_or_hardly_any() -> None:
+    filters = np.random.default_rng(0).standard_normal((64, 2000))  # of so many weights nearly equally far
+    similarities = -np.array([[np.sum((one - other) ** 2) for one in filters] for other in filters])
+
+    below, above = (len(exemplars(similarities, beta, damping=0.5, iterations=200)) for beta in (0.9, 1.1))
+
+    assert below == 64 and above <= 8
+
+
 def test_a_larger_beta_leaves_fewer_exemplars() -> None:
     found = -squared_distances(makers(situation().model, situation().network)["6"], 16)
     counts = [len(exemplars(found, beta, damping=0.5, iterations=200)) for beta in (0.0, 0.3, 1.0, 10.0)]
