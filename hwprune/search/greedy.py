@@ -4,7 +4,9 @@ A move takes one group to *any* narrower choice, so a saving that only appears s
 The saving counts every operator that the group touches: its producers' outputs and its consumers' inputs. Any number
 of budgets may be open, sums (latency, parameters) and peaks (memory); a move counts if it relieves one of them. When
 all hold, whatever can be widened again within them is given back, the most important first. At last single groups are
-narrowed a little further where another one can then be widened by more importance.
+narrowed a little further where another one can then be widened by more importance, and groups that make up much of
+what is lost are kept wider where the others then pay less for it: the last of the moves down may have taken a whole
+block of a wide group where a few small ones would have done.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from typing import Final
 from hwprune.search.problem import Group, Op, Problem, Solution
 
 SWAPPED: Final = (1, 2, 4)  # choices that a group is narrowed by so that another can be widened
+WEIGHTY: Final = 0.05  # share of what is lost from which on a group is tried wider, which takes a search each
+PAYS: Final = 1e-3  # and by which share less must then be lost
 MOST_PASSES: Final = 8
+MOST_DETOURS: Final = 3  # passes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +100,22 @@ class _Search:
         self.widths[group.name] = group.choices[position]
         self.spent = self._spent()
 
-    def narrow(self) -> None:
-        """Moves until every budget holds or no move helps."""
-        moves = {group.name: self.best(group) for group in self.problem.groups}
+    def narrow(self, held: str = "") -> None:
+        """Moves until every budget holds or no move helps; the group ``held`` stays as it is."""
+        groups = [group for group in self.problem.groups if group.name != held]
+        moves = {group.name: self.best(group) for group in groups}
         open_budgets = self.short()
         while open_budgets:
             move = min((move for move in moves.values() if move is not None), key=lambda move: move.rank, default=None)
             if move is None:
-                self._narrow_all()
+                if not held:
+                    self._narrow_all()
                 return
             self.apply(move.group, move.position)
             stale = set(self.near[move.group.name])
             if self.short() != open_budgets:  # a budget that has closed changes what counts as a help
                 open_budgets, stale = self.short(), set(moves)
-            for group in self.problem.groups:
+            for group in groups:
                 if group.name in stale:
                     moves[group.name] = self.best(group)
 
@@ -180,6 +187,40 @@ class _Search:
                     break
         return found
 
+    def detour(self) -> None:
+        """Keep a group wider and let the others pay for it, while that loses less."""
+        for _ in range(MOST_DETOURS):
+            paid = [self._detoured(group) for group in self._weighty()]
+            if not any(paid):
+                return
+            self.swap()
+
+    def _weighty(self) -> list[Group]:
+        """Groups whose share of what is lost makes one choice of theirs matter, the largest first."""
+        lost = {group.name: group.loss[self.position[group.name]] for group in self.problem.groups}
+        least = WEIGHTY * sum(lost.values())
+        found = [group for group in self.problem.groups if lost[group.name] > 0 and lost[group.name] >= least]
+        return sorted(found, key=lambda group: -lost[group.name])
+
+    def _detoured(self, group: Group) -> bool:
+        """Whether keeping the group wider has paid; everything stays as it was where it does not."""
+        before, lost = dict(self.position), self.problem.lost(self.widths)
+        now, last = before[group.name], len(group.choices) - 1
+        for position in sorted({min(now + steps, last) for steps in (*SWAPPED, last)} - {now}):
+            self.apply(group, position)
+            self.narrow(held=group.name)
+            if not self.short():
+                self.give_back()
+                if self.problem.lost(self.widths) < (1 - PAYS) * lost:
+                    return True
+            self._restore(before)
+        return False
+
+    def _restore(self, position: dict[str, int]) -> None:
+        self.position = dict(position)
+        self.widths = {group.name: group.choices[position[group.name]] for group in self.problem.groups}
+        self.spent = self._spent()
+
     def fits(self, group: Group, position: int) -> bool:
         """Whether every budget, all of which hold now, still holds after the move."""
         return all(
@@ -201,5 +242,6 @@ def greedy(problem: Problem) -> Solution:
     if feasible:
         search.give_back()
         search.swap()
+        search.detour()
     spent = {budget.name: budget.spent(search.widths) for budget in problem.budgets}
     return Solution(dict(search.widths), feasible, problem.lost(search.widths), spent)

@@ -86,6 +86,17 @@ def test_narrows_a_group_where_another_can_then_be_widened_by_more() -> None:
     assert found.feasible and found.widths == {"a": 2, "b": 1, "c": 1}
 
 
+def test_keeps_a_group_wider_where_several_others_pay_less_for_it() -> None:
+    """Six must go. Ten for 6 is the best rate, but three times two for 1.5 is enough and loses 4.5."""
+    names = ("wide", "a", "b", "c")
+    saved, lost = dict(zip(names, (10.0, 2.0, 2.0, 2.0), strict=True)), dict.fromkeys(names, 1.5) | {"wide": 6.0}
+    groups = tuple(Group(name, (1, 2), (lost[name], 0.0)) for name in names)
+    ops = tuple(Op((name,), partial(_times, name, saved[name])) for name in names)
+    found = greedy(Problem(groups, (Budget("latency", ops, limit=26.0),), ops))
+
+    assert found.feasible and found.widths == {"wide": 2, "a": 1, "b": 1, "c": 1}
+
+
 def _times(name: str, factor: float, widths: Mapping[str, int]) -> float:
     return factor * widths[name]
 
