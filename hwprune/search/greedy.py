@@ -11,6 +11,7 @@ block of a wide group where a few small ones would have done.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -35,6 +36,9 @@ class _Move:
     @property
     def rank(self) -> tuple[float, float, int, str]:
         return self.score, self.lost, self.channels, self.group.name
+
+
+_Moves = dict[str, _Move | None]  # by group; None where no move helps
 
 
 class _Search:
@@ -77,13 +81,13 @@ class _Search:
         """Budgets that do not hold yet."""
         return [i for i, budget in enumerate(self.problem.budgets) if self.spent[i] > budget.limit]
 
-    def best(self, group: Group) -> _Move | None:
-        """The group's best move; one that relieves no open budget is none.
+    def best(self, group: Group, short: Sequence[int]) -> _Move | None:
+        """The group's best move; one that relieves none of the ``short`` budgets is none.
 
         A move that relieves one but saves nothing of the price comes after all that do.
         """
         found: _Move | None = None
-        now, short = self.position[group.name], self.short()
+        now = self.position[group.name]
         for position in range(now):
             if all(self.change(self.burdens[i][group.name], group, position) <= 0 for i in short):
                 continue
@@ -100,24 +104,29 @@ class _Search:
         self.widths[group.name] = group.choices[position]
         self.spent = self._spent()
 
-    def narrow(self, held: str = "") -> None:
-        """Moves until every budget holds or no move helps; the group ``held`` stays as it is."""
+    def narrow(self, held: str = "", known: _Moves | None = None) -> None:
+        """Moves until every budget holds or no move helps.
+
+        The group ``held`` stays as it is; ``known`` are best moves of before it got there.
+        """
         groups = [group for group in self.problem.groups if group.name != held]
-        moves = {group.name: self.best(group) for group in groups}
+        moves = dict(known or {})
+        stale = self.near[held] if known else {group.name for group in groups}
         open_budgets = self.short()
         while open_budgets:
-            move = min((move for move in moves.values() if move is not None), key=lambda move: move.rank, default=None)
+            for group in groups:
+                if group.name in stale:
+                    moves[group.name] = self.best(group, open_budgets)
+            found = [move for name, move in moves.items() if move is not None and name != held]
+            move = min(found, key=lambda move: move.rank, default=None)
             if move is None:
                 if not held:
                     self._narrow_all()
                 return
             self.apply(move.group, move.position)
-            stale = set(self.near[move.group.name])
+            stale = self.near[move.group.name]
             if self.short() != open_budgets:  # a budget that has closed changes what counts as a help
-                open_budgets, stale = self.short(), set(moves)
-            for group in groups:
-                if group.name in stale:
-                    moves[group.name] = self.best(group)
+                open_budgets, stale = self.short(), {group.name for group in groups}
 
     def _narrow_all(self) -> None:
         """Every group at its narrowest, where no single group helps any more but all of them together do."""
@@ -190,8 +199,12 @@ class _Search:
     def detour(self) -> None:
         """Keep a group wider and let the others pay for it, while that loses less."""
         for _ in range(MOST_DETOURS):
-            paid = [self._detoured(group) for group in self._weighty()]
-            if not any(paid):
+            known: dict[tuple[int, ...], _Moves] = {}
+            paid = False
+            for group in self._weighty():
+                if self._detoured(group, known):
+                    paid, known = True, {}
+            if not paid:
                 return
             self.swap()
 
@@ -202,13 +215,21 @@ class _Search:
         found = [group for group in self.problem.groups if lost[group.name] > 0 and lost[group.name] >= least]
         return sorted(found, key=lambda group: -lost[group.name])
 
-    def _detoured(self, group: Group) -> bool:
-        """Whether keeping the group wider has paid; everything stays as it was where it does not."""
+    def _detoured(self, group: Group, known: dict[tuple[int, ...], _Moves]) -> bool:
+        """Whether keeping the group wider has paid; everything stays as it was where it does not.
+
+        ``known`` remembers the best moves from here for each set of budgets that do not hold.
+        """
         before, lost = dict(self.position), self.problem.lost(self.widths)
         now, last = before[group.name], len(group.choices) - 1
         for position in sorted({min(now + steps, last) for steps in (*SWAPPED, last)} - {now}):
             self.apply(group, position)
-            self.narrow(held=group.name)
+            short = tuple(self.short())
+            if short not in known:
+                self._restore(before)
+                known[short] = {one.name: self.best(one, short) for one in self.problem.groups}
+                self.apply(group, position)
+            self.narrow(group.name, known[short])
             if not self.short():
                 self.give_back()
                 if self.problem.lost(self.widths) < (1 - PAYS) * lost:
