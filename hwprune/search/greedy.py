@@ -11,12 +11,14 @@ block of a wide group where a few small ones would have done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import Final
 
-from hwprune.search.problem import Group, Op, Problem, Solution
+from hwprune.search.problem import Group, Problem, Solution
+from hwprune.search.tally import Tally, Touch
 
 SWAPPED: Final = (1, 2, 4)  # choices that a group is narrowed by so that another can be widened
 WEIGHTY: Final = 0.05  # share of what is lost from which on a group is tried wider, which takes a search each
@@ -45,37 +47,29 @@ class _Search:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.position = {group.name: len(group.choices) - 1 for group in problem.groups}
-        self.widths = {group.name: group.choices[-1] for group in problem.groups}
-        self.price = self._touching(problem.price)
-        self.burdens = [self._touching(budget.burdens) for budget in problem.budgets]
+        burdens = [budget.burdens for budget in problem.budgets]
+        every = [problem.price, *burdens, *(budget.ops for budget in problem.budgets)]
+        self.tally = Tally(chain(*every), {group.name: group.choices for group in problem.groups})
+        self.widths = self.tally.widths
+        self.price = self.tally.touching(problem.price)
+        self.burdens = [self.tally.touching(ops) for ops in burdens]
+        self.places = [self.tally.places(budget.ops) for budget in problem.budgets]
         self.spent = self._spent()
         # A move of one group changes the savings of every group that shares an operator with it.
         self.near = {group.name: {group.name} for group in problem.groups}
-        for ops in (problem.price, *(budget.ops for budget in problem.budgets)):
-            for op in ops:
-                known = [name for name in op.groups if name in self.near]
-                for name in known:
-                    self.near[name].update(known)
-
-    def _touching(self, ops: tuple[Op, ...]) -> dict[str, list[Op]]:
-        found: dict[str, list[Op]] = {group.name: [] for group in self.problem.groups}
-        for op in ops:
-            for name in op.groups:
-                if name in found:
-                    found[name].append(op)
-        return found
+        for op in chain(*every):
+            known = [name for name in op.groups if name in self.near]
+            for name in known:
+                self.near[name].update(known)
 
     def _spent(self) -> list[float]:
         # Summed anew after every move: differences would add up their roundings.
-        return [budget.spent(self.widths) for budget in self.problem.budgets]
+        costs = ([self.tally.costs[place] for place in places] for places in self.places)
+        return [budget.total(own) for budget, own in zip(self.problem.budgets, costs, strict=True)]
 
-    def change(self, ops: list[Op], group: Group, position: int) -> float:
-        """What the cost of ``ops`` falls by when ``group`` goes to another choice (negative: it rises)."""
-        before = sum(op.at(self.widths) for op in ops)
-        width, self.widths[group.name] = self.widths[group.name], group.choices[position]
-        after = sum(op.at(self.widths) for op in ops)
-        self.widths[group.name] = width
-        return before - after
+    def change(self, touches: Mapping[str, Sequence[Touch]], group: Group, position: int) -> float:
+        """What the cost of ``touches`` falls by when ``group`` goes to another choice (negative: it rises)."""
+        return self.tally.change(touches[group.name], group.name, group.choices[position])
 
     def short(self) -> list[int]:
         """Budgets that do not hold yet."""
@@ -89,10 +83,10 @@ class _Search:
         found: _Move | None = None
         now = self.position[group.name]
         for position in range(now):
-            if all(self.change(self.burdens[i][group.name], group, position) <= 0 for i in short):
+            if all(self.change(self.burdens[i], group, position) <= 0 for i in short):
                 continue
             channels = group.choices[now] - group.choices[position]
-            saved = self.change(self.price[group.name], group, position) if self.problem.price else float(channels)
+            saved = self.change(self.price, group, position) if self.problem.price else float(channels)
             lost = group.loss[position] - group.loss[now]
             move = _Move(group, position, lost / saved if saved > 0 else inf, lost, channels)
             if found is None or move.rank < found.rank:
@@ -100,9 +94,12 @@ class _Search:
         return found
 
     def apply(self, group: Group, position: int) -> None:
-        self.position[group.name] = position
-        self.widths[group.name] = group.choices[position]
+        self._place(group, position)
         self.spent = self._spent()
+
+    def _place(self, group: Group, position: int) -> None:
+        self.position[group.name] = position
+        self.tally.set(group.name, group.choices[position])
 
     def narrow(self, held: str = "", known: _Moves | None = None) -> None:
         """Moves until every budget holds or no move helps.
@@ -237,15 +234,16 @@ class _Search:
             self._restore(before)
         return False
 
-    def _restore(self, position: dict[str, int]) -> None:
-        self.position = dict(position)
-        self.widths = {group.name: group.choices[position[group.name]] for group in self.problem.groups}
+    def _restore(self, position: Mapping[str, int]) -> None:
+        for group in self.problem.groups:
+            if self.position[group.name] != position[group.name]:
+                self._place(group, position[group.name])
         self.spent = self._spent()
 
     def fits(self, group: Group, position: int) -> bool:
         """Whether every budget, all of which hold now, still holds after the move."""
         return all(
-            (0.0 if budget.peak else self.spent[i]) - self.change(self.burdens[i][group.name], group, position)
+            (0.0 if budget.peak else self.spent[i]) - self.change(self.burdens[i], group, position)
             <= (0.0 if budget.peak else budget.limit)
             for i, budget in enumerate(self.problem.budgets)
         )

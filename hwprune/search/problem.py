@@ -53,6 +53,8 @@ class Op:
         cost: from the widths of at least those groups to a number.
         sides: what the cost is a function of, where it is one of a few sums of widths; empty where nothing is known.
         by_size: that function: from sizes of the sides, a tuple each, to a cost for each.
+        known: costs by the widths of the groups, as they were asked for.
+        sized: costs by the sizes of the sides, as they were asked for.
     """
 
     groups: tuple[str, ...]
@@ -60,6 +62,7 @@ class Op:
     sides: tuple[Side, ...] = ()
     by_size: Callable[[Sequence[tuple[int, ...]]], Sequence[float]] | None = None
     known: dict[tuple[int, ...], float] = field(default_factory=dict, repr=False, compare=False)
+    sized: dict[tuple[int, ...], float] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, widths: Widths) -> float:
         """Cost at ``widths``, remembered."""
@@ -94,7 +97,10 @@ class Budget:
         >>> Budget("sum", ops, 9.0).spent({"a": 3, "b": 4}), Budget("peak", ops, 9.0, peak=True).spent({"a": 3, "b": 4})
         (7.0, 4.0)
         """
-        costs = [op.at(widths) for op in self.ops]
+        return self.total([op.at(widths) for op in self.ops])
+
+    def total(self, costs: Sequence[float]) -> float:
+        """The cost where the operators cost this, each."""
         return self.fixed + (max(costs, default=0.0) if self.peak else sum(costs))
 
     def holds(self, widths: Widths) -> bool:
