@@ -48,8 +48,8 @@ class _Search:
         self.problem = problem
         self.position = {group.name: len(group.choices) - 1 for group in problem.groups}
         burdens = [budget.burdens for budget in problem.budgets]
-        every = [problem.price, *burdens, *(budget.ops for budget in problem.budgets)]
-        self.tally = Tally(chain(*every), {group.name: group.choices for group in problem.groups})
+        every = chain(problem.price, *burdens, *(budget.ops for budget in problem.budgets))
+        self.tally = Tally(every, {group.name: group.choices for group in problem.groups})
         self.widths = self.tally.widths
         self.price = self.tally.touching(problem.price)
         self.burdens = [self.tally.touching(ops) for ops in burdens]
@@ -57,8 +57,8 @@ class _Search:
         self.spent = self._spent()
         # A move of one group changes the savings of every group that shares an operator with it.
         self.near = {group.name: {group.name} for group in problem.groups}
-        for op in chain(*every):
-            known = [name for name in op.groups if name in self.near]
+        for names in {op.groups for op in chain(problem.price, *burdens)}:
+            known = [name for name in names if name in self.near]
             for name in known:
                 self.near[name].update(known)
 

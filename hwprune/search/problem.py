@@ -53,8 +53,6 @@ class Op:
         cost: from the widths of at least those groups to a number.
         sides: what the cost is a function of, where it is one of a few sums of widths; empty where nothing is known.
         by_size: that function: from sizes of the sides, a tuple each, to a cost for each.
-        known: costs by the widths of the groups, as they were asked for.
-        sized: costs by the sizes of the sides, as they were asked for.
     """
 
     groups: tuple[str, ...]
@@ -62,7 +60,6 @@ class Op:
     sides: tuple[Side, ...] = ()
     by_size: Callable[[Sequence[tuple[int, ...]]], Sequence[float]] | None = None
     known: dict[tuple[int, ...], float] = field(default_factory=dict, repr=False, compare=False)
-    sized: dict[tuple[int, ...], float] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, widths: Widths) -> float:
         """Cost at ``widths``, remembered."""

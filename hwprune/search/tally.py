@@ -41,6 +41,7 @@ class Tally:
         self._choices = choices
         self.widths = {group: widths[-1] for group, widths in choices.items()}
         self._sizes: list[Sizes] = [tuple([side(self.widths) for side in _sides(op)]) for op in self._ops]
+        self._known: list[dict[Sizes, float]] = [{} for _ in self._ops]
         self.costs = [op.at(self.widths) for op in self._ops]
         self._touched = self.touching(self._ops)
 
@@ -74,22 +75,17 @@ class Tally:
     def _cost(self, touch: Touch, group: str, width: int) -> float:
         """The cost of an operator where the group goes to another width."""
         op, now = self._ops[touch.place], self.widths[group]
-        if touch.counts:
-            sizes = _moved(self._sizes[touch.place], touch.counts, width - now)
-            cost = op.sized.get(sizes)
-            return self._learnt(op, touch, group)[sizes] if cost is None else cost
-        self.widths[group] = width
-        cost = op.at(self.widths)
-        self.widths[group] = now
-        return cost
-
-    def _learnt(self, op: Op, touch: Touch, group: str) -> Mapping[Sizes, float]:
-        """Costs of an operator with those at all choices of the group: asking for them at once is fast."""
-        now, before = self.widths[group], self._sizes[touch.place]
-        sizes = [_moved(before, touch.counts, width - now) for width in self._choices[group]]
-        if op.by_size is not None:
-            op.sized.update(zip(sizes, map(float, op.by_size(sizes)), strict=True))
-        return op.sized
+        if op.by_size is None:
+            self.widths[group] = width
+            cost = op.at(self.widths)
+            self.widths[group] = now
+            return cost
+        before, known = self._sizes[touch.place], self._known[touch.place]
+        sizes = _moved(before, touch.counts, width - now)
+        if sizes not in known:  # asking for all choices of the group at once is fast
+            every = [_moved(before, touch.counts, choice - now) for choice in self._choices[group]]
+            known.update(zip(every, map(float, op.by_size(every)), strict=True))
+        return known[sizes]
 
 
 def _sides(op: Op) -> tuple[Side, ...]:
