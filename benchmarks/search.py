@@ -1,12 +1,11 @@
 """How far the greedy search is from the proven best, what both take, and how that grows.
 
-    python benchmarks/search.py --table FILE ... [--model MODEL ...] [--seeds 3] [--seconds 60] [--out DIR]
+    python benchmarks/search.py --table FILE [--model MODEL ...] [--seeds 3] [--seconds 60] [--out DIR]
 
-Tables are in-context ones, such as those in `profiles/`; one of a further network is measured by `hwprune profile
---method in-context --model MODEL --table FILE`. Latency of a network is what the first table that has it predicts, and
-importance is drawn: log-normal within a group and between groups, so that no weights are needed. Kept is the importance
-above that of the narrowest widths. A network counts as told where greedy keeps 97 % at least of what is proven to be
-possible at every target and draw.
+The table is an in-context one of all networks, such as those in `profiles/`. Latency is what it predicts and importance
+is drawn: log-normal within a group and between groups, so that no weights are needed. Kept is the importance above that
+of the narrowest widths. A network counts as told where greedy keeps 97 % at least of what is proven to be possible at
+every target and draw.
 
 Brute force: chains of a few convolutions, where one block of channels is much of all that goes, and all their widths.
 
@@ -31,8 +30,6 @@ import torch
 from recording import RESULTS, fingerprint, markdown, record
 
 from hwprune.cost.normalisation import latency_ops
-from hwprune.errors import NotMeasuredError
-from hwprune.latency.predictor import Predictor
 from hwprune.latency.table import LatencyTable
 from hwprune.loop.prediction import uncalibrated
 from hwprune.loop.reporter import Silent
@@ -56,8 +53,8 @@ def main() -> int:
     """Solve, record, draw; exit 1 where greedy is further off than it may be."""
     options = _options()
     torch.set_num_threads(1)
-    tables = [LatencyTable.load(file) for file in options.table]
-    networks = [row for model in options.model for row in _network(model, tables, options)]
+    table = LatencyTable.load(options.table)
+    networks = [row for model in options.model for row in _network(model, table, options)]
     growth = [
         _solved(_chain(*size, seed=0), options.seconds) | {"groups": size[0], "widths": size[1]} for size in GROWTH
     ]
@@ -75,12 +72,12 @@ def main() -> int:
     return int(min(row["kept_of_bound"] for row in networks) < LEAST_KEPT)
 
 
-def _network(model: str, tables: Sequence[LatencyTable], options: argparse.Namespace) -> list[dict[str, Any]]:
+def _network(model: str, table: LatencyTable, options: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     with tempfile.TemporaryDirectory(prefix="hwprune-benchmark-") as folder:
         settings = Settings("100%", runtime="onnxruntime", method="in-context")
         subject = Subject(load_model(model), describe_inputs(model), settings, Path(folder), Silent(), model)
-        predictor, processor = _predictor(subject, tables)
+        predictor, processor = uncalibrated(subject, table), table.fingerprint.get("cpu", "")
         dense_ms = predictor.predict_ms(subject.network.widths)
         for seed in range(options.seeds):
             rng = np.random.default_rng(seed)
@@ -93,21 +90,6 @@ def _network(model: str, tables: Sequence[LatencyTable], options: argparse.Names
                 found.append(key | _solved(problem, options.seconds))
                 print(found[-1], flush=True)
     return found
-
-
-def _predictor(subject: Subject, tables: Sequence[LatencyTable]) -> tuple[Predictor, str]:
-    """Of the first table that has the network, and the processor that it was measured on."""
-    *_, last = tables
-    for table in tables:
-        try:
-            predictor = uncalibrated(subject, table)
-            predictor.predict_ms(subject.network.widths)
-        except NotMeasuredError:
-            if table is last:
-                raise
-        else:
-            return predictor, table.fingerprint.get("cpu", "")
-    raise AssertionError("no table")
 
 
 def _small() -> dict[str, Any]:
@@ -201,7 +183,7 @@ def _draw(growth: Sequence[Mapping[str, Any]], picture: Path) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--table", type=Path, action="append", required=True, help="in-context; repeatable")
+    parser.add_argument("--table", type=Path, required=True, help="an in-context one of all networks")
     parser.add_argument("--model", action="append", help="repeatable; default: " + ", ".join(MODELS))
     parser.add_argument("--seeds", type=int, default=3, help="draws of importance")
     parser.add_argument("--seconds", type=float, default=60.0, help="for the exact search")
