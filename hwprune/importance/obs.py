@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,14 @@ class OptimalBrainSurgeon:
         for every layer.
         """
         check_readers(network, "Optimal Brain Surgeon")
-        batches = list(batches)
-        moments, gains = _watched(model, network, blocks_of(model, network), batches)
+        batches = iter(batches)
+        first = list(islice(batches, 1))
+        moments, gains = _watched(model, network, blocks_of(model, network), chain(first, batches))
         inverses = {block: found.inverse for block, found in moments.items()}
         scores: Scores = {}
         channels = network.count
         with evaluating(model), only_inputs_need_gradients(model):
-            measuring = Measuring.of(model, network, moments, batches)
+            measuring = Measuring.of(model, network, moments, first)
             for group in network.free:
                 order, costs = eliminated(_readers(group, channels, inverses, gains), group.width)
                 totals = np.concatenate([[0.0], np.cumsum(costs)])

@@ -60,8 +60,12 @@ class Job:
         return self.subject.reporter
 
     def importance_batches(self, milestone: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training data for one estimate of importance, other data at every milestone."""
-        return islice(self.data.calibration.epoch(milestone), self.settings.importance_batches)
+        """Training data for one estimate of importance, other data at every milestone; the reporter hears of each."""
+        total = min(self.settings.importance_batches, len(self.data.calibration))
+        for done, batch in enumerate(islice(self.data.calibration.epoch(milestone), total)):
+            self.reporter.advance(done, total)
+            yield batch
+        self.reporter.advance(total, total)
 
     def source(self, weights: Path | None) -> nn.Module:
         """The dense network; or a copy of it with the weights of that file, which were trained on the way down."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hwprune.importance.criterion import cross_entropy
 from hwprune.importance.measured import MOST_IMAGES, convex, through
 from hwprune.importance.obs import OptimalBrainSurgeon, Reader, eliminated
 from hwprune.models.cifar_resnet import resnet20
+from hwprune.modes import hooked
 from hwprune.plan import Plan
 from tests.graph.networks import awake
 
@@ -168,6 +170,25 @@ def test_residual_networks_are_scored_and_left_as_they_were() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+def test_a_batch_is_used_before_the_next_one_is_asked_for() -> None:
+    x = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = awake(resnet20(num_classes=5), x)
+    network, labels = analyze(model, (x[:1],)), torch.zeros(4).long()
+    runs, seen = [], []
+
+    def drawn() -> Iterator[tuple[Tensor, Tensor]]:
+        for part in x.split(4):
+            seen.append(len(runs))
+            yield part, labels
+
+    with hooked([model.register_forward_hook(lambda *_: runs.append(1))]):
+        found = OptimalBrainSurgeon().scores(model, network, drawn(), cross_entropy)
+    known = OptimalBrainSurgeon().scores(model, network, [(part, labels) for part in x.split(4)], cross_entropy)
+
+    assert seen == [0, 1, 2]
+    assert all(np.array_equal(found[name], known[name]) for name in known)
 
 
 class Product(nn.Module):

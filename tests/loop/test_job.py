@@ -9,7 +9,7 @@ import pytest
 
 import hwprune
 from hwprune.loop.job import Job
-from hwprune.loop.reporter import Silent
+from hwprune.loop.reporter import Reporter, Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.run import Run
@@ -19,11 +19,14 @@ from hwprune.validation.engine import build_engine
 from tests import tiny
 
 
-def job(folder: Path, precision: str) -> Job:
+def job(folder: Path, precision: str, reporter: Reporter | None = None, importance_batches: int = 8) -> Job:
+    folder.mkdir(exist_ok=True)
     data = hwprune.load_data(tiny.save_pictures(folder / "pictures.npz", count=200), batch_size=16)
-    settings = Settings("60%", device="rtx3090", runtime="tensorrt_rtx", precision=precision)
+    settings = Settings(
+        "60%", device="rtx3090", runtime="tensorrt_rtx", precision=precision, importance_batches=importance_batches
+    )
     shape = (3, tiny.SIDE, tiny.SIDE)
-    subject = Subject(tiny.network(), shape, settings, folder / "run", Silent())
+    subject = Subject(tiny.network(), shape, settings, folder / "run", reporter or Silent())
     return Job(subject, data, Run.create(folder / "run", settings.as_json()), folder / "table.parquet")
 
 
@@ -67,6 +70,24 @@ def test_a_child_process_builds_with_the_inputs_of_the_run(tmp_path: Path) -> No
     assert (report.precision, report.timed, engine.stat().st_size) == ("int8", False, report.size_bytes)
     assert not failed.ok
     assert "calibration" in failed.error
+
+
+def test_the_reporter_hears_of_every_batch_that_importance_reads(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    class Listening(Silent):
+        def advance(self, done: int, total: int, remaining_s: float | None = None) -> None:
+            heard.append((done, total))
+
+    few, all_there = (job(tmp_path / str(wanted), "fp16", Listening(), wanted) for wanted in (3, 1000))
+    whole = len(all_there.data.calibration)
+
+    before = [len(heard) for _ in few.importance_batches(0)]
+    assert before == [1, 2, 3], "of each before it is used"
+    assert heard == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    heard.clear()
+    assert len(list(all_there.importance_batches(0))) == whole
+    assert heard == [(number, whole) for number in range(whole + 1)], "the data has no more"
 
 
 def test_only_tensorrt_keeps_timings_beside_a_run(tmp_path: Path) -> None:
