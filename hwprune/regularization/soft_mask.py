@@ -32,8 +32,8 @@ class SoftMask:
 
     A filter of zeros in front of a batch norm has a gradient of up to 1 / sqrt(eps), some 300, times another's: it
     grows back larger than all others, stays for its size, and hardly learns any more. SFP and ASFP need a long training
-    to get over that. With 200 steps of it ResNet-20 ended at 37 and 38 % of top-1; with SRFP, which zeroes nothing
-    before the end, at 71 % (`benchmarks/methods.py`, one seed). Few steps are for SRFP and ASRFP.
+    to get over that. With 200 steps of it ResNet-20 ended at 35 ± 2 and 36 ± 3 % of top-1; with SRFP, which zeroes
+    nothing before the end, at 70.5 ± 0.3 % (`benchmarks/methods.py`, three seeds). Few steps are for SRFP and ASRFP.
 
     Attributes:
         every: training steps from one choice to the next; 0 takes a twentieth of all.
