@@ -41,9 +41,9 @@ class Scop:
     their gate. The authors train 20 epochs and take one share from every layer. From their code (huawei-noah/Pruning);
     its knockoffs are pictures of a generative network that come with it.
 
-    The gates train at every milestone, which few training steps in all do not pay for: of 500 on ResNet-20, 200 were
-    left for the fine-tuning, which ended at 55 ± 5 % of top-1; magnitude, with all 500, ended at 72.4 ± 0.3 %, from as
-    much before it (`benchmarks/methods.py`, three seeds).
+    The gates train at every milestone, so that of 500 training steps on ResNet-20 200 were left for the fine-tuning,
+    which ended at 55 ± 5 % of top-1; magnitude, with all 500, ended at 72.4 ± 0.3 %, from as much before it
+    (`benchmarks/methods.py`, three seeds). How much of that is the steps' doing has not been measured apart.
 
     Attributes:
         knockoffs: "new" for Gaussian images with the data's mean and covariance, "patches" for second-order knockoffs
