@@ -36,11 +36,12 @@ def tried(
     *,
     network: nn.Module | None = None,
     counted: Work | None = None,
+    rewritten: bool = False,
 ) -> Candidate:
     """The candidate of that name: from the ledger when it is there, else built and measured now.
 
     ``network`` is the cut network where it has weights of its own by now; else the dense one's are cut. ``counted`` is
-    its work where that does not follow from the plan.
+    its work where that does not follow from the plan, and ``rewritten`` whether layers of it were rewritten.
 
     A builder that crashes, hangs or refuses is written down and costs this candidate only.
     """
@@ -53,7 +54,7 @@ def tried(
     folder = job.run.path / "candidates" / name
     plan.save(folder / "plan.json")
     for own in job.all:
-        write_atomically(folder / own.onnx_name, own.subject.onnx(small))
+        write_atomically(folder / own.onnx_name, own.subject.onnx(small, rewritten=rewritten))
     reports = [_timed(own, folder / own.onnx_name, small, folder) for own in job.all]
     for number, spec in enumerate(job.subject.validators, start=1):
         job.reporter.advance(number, 1 + len(job.subject.validators))

@@ -82,7 +82,8 @@ def written(job: Job, small: nn.Module, plan: Plan) -> None:
     plan.save(job.run.path / "plan.json")
     facts = {"format": "pt"}  # one entry only: several change their order from save to save
     write_safetensors(job.run.path / "model.safetensors", small.state_dict(), facts)
-    write_atomically(job.run.path / "model.onnx", job.subject.onnx(small))
+    rewritten = bool(Written.load(job.run.path).rewritings)
+    write_atomically(job.run.path / "model.onnx", job.subject.onnx(small, rewritten=rewritten))
 
 
 def certified(job: Job, small: nn.Module, plan: Plan, counted: Work) -> list[Certificate | None]:
@@ -95,7 +96,8 @@ def certified(job: Job, small: nn.Module, plan: Plan, counted: Work) -> list[Cer
     rewritten = bool(Written.load(job.run.path).rewritings)  # then it is another network than the candidates were
     same = [] if rewritten else [one for one in known if dict(one.widths) == plan.kept_widths]
     predicted = same[0].predicted_ms if same else None
-    tried(job, "delivered", known[-1].milestone if known else 0, plan, predicted, network=small, counted=counted)
+    milestone = known[-1].milestone if known else 0
+    tried(job, "delivered", milestone, plan, predicted, network=small, counted=counted, rewritten=rewritten)
     return [_certified(own, small, same) for own in job.all]
 
 

@@ -155,8 +155,13 @@ class Subject:
         """A copy of the dense network cut to ``plan``."""
         return cut(self.model, plan, self.network)
 
-    def onnx(self, small: nn.Module) -> bytes:
-        """A cut network as ONNX: the dense export with narrower weights where its graph allows, else a new export."""
+    def onnx(self, small: nn.Module, *, rewritten: bool = False) -> bytes:
+        """A cut network as ONNX: the dense export with narrower weights where its graph allows, else a new export.
+
+        ``rewritten`` says that layers of it were put in the place of others: the dense network's graph is not its own.
+        """
+        if rewritten:
+            return export(small, self.inputs)
         try:
             return with_weights(self.exported, small)
         except EngineError:

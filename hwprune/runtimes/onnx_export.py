@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
 import logging
 import warnings
 from collections import Counter
@@ -23,7 +24,7 @@ from onnxscript import ir, optimizer
 from torch import Tensor, nn
 
 from hwprune.errors import EngineError
-from hwprune.runtimes.onnx_graph import named_tensors, set_attribute, shapes_of, small_constants
+from hwprune.runtimes.onnx_graph import TENSORS, named_tensors, set_attribute, shapes_of, small_constants
 from hwprune.runtimes.onnx_weights import with_weights
 from hwprune.units import format_bytes
 
@@ -66,6 +67,7 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> bytes:
     proto = ir.serde.serialize_model(graph)
     _tidy(proto)
     _free_reshapes(proto)
+    proto.metadata_props.add(key=TENSORS, value=json.dumps(sorted(names)))
     return bytes(proto.SerializeToString())
 
 

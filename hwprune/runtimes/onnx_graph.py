@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SMALL = 256  # elements: larger constants never decide a shape
+TENSORS = "hwprune.tensors"  # entry of a graph: names of all tensors of the module that it was exported from
 
 
 def shapes_of(model: ModelProto, *, check_types: bool = True) -> dict[str, tuple[int, ...]]:

@@ -7,14 +7,23 @@ exports the pruned network afresh.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
-from hwprune.errors import EngineError
-from hwprune.runtimes.onnx_graph import attribute, load, named_tensors, set_attribute, shapes_of, small_constants
+from hwprune.errors import EngineError, listed
+from hwprune.runtimes.onnx_graph import (
+    TENSORS,
+    attribute,
+    load,
+    named_tensors,
+    set_attribute,
+    shapes_of,
+    small_constants,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -85,10 +94,11 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
     ``model`` has the structure that was exported, at other widths.
 
     Raises:
-        EngineError: the graph holds a constant that depends on a changed width, or the weights do not fit it. The
-            pruned network has to be exported itself then.
+        EngineError: the graph holds a constant that depends on a changed width, the weights do not fit it, or the
+            network's tensors have other names. The pruned network has to be exported itself then.
     """
     proto = load(exported)
+    _check_names(proto, model)
     dense = shapes_of(proto)
     _exchange(proto, model)
     _check_kernels(proto, dense)
@@ -108,6 +118,15 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
         if changed and not _holds(node, dense, pruned, constants=constants, weights=weights):
             raise _refused(f"{node.op_type} node {node.name!r}")
     return bytes(proto.SerializeToString())
+
+
+def _check_names(proto: ModelProto, model: nn.Module) -> None:
+    """A layer that was put in another's place brings tensors of other names; the other's would stay in the graph."""
+    names = next((set(json.loads(entry.value)) for entry in proto.metadata_props if entry.key == TENSORS), None)
+    if names is None:
+        raise _refused("the graph does not say which tensors its network had")
+    if other := sorted(names ^ set(named_tensors(model))):
+        raise _refused(f"only one of the two networks has {listed(other, most=3)}")
 
 
 def _exchange(proto: ModelProto, model: nn.Module) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
 from types import ModuleType
@@ -150,31 +151,32 @@ class OnnxRuntimeEngine:
             name: np.ascontiguousarray(x, dtype=self._dtypes[name])
             for name, x in zip(self._shapes, inputs, strict=True)
         }
-        try:
-            return list(self._open().run(None, feed))
-        except Exception as error:  # as above: no common base class
-            raise EngineError("ONNX Runtime failed while it ran the network", where=error) from error
+        session = self._open()
+        with _running():
+            return list(session.run(None, feed))
 
     def time(self, *, warmup: int, repeats: int) -> tuple[float, ...]:
         """Latencies in ms of single runs on bound memory; the call returns when the outputs are there."""
         session, binding = self._open(), self._binding
         run = session.run_with_iobinding
-        for _ in range(warmup):
-            run(binding)
         samples = []
-        for _ in range(repeats):
-            start = perf_counter_ns()
-            run(binding)
-            samples.append((perf_counter_ns() - start) / 1e6)
+        with _running():
+            for _ in range(warmup):
+                run(binding)
+            for _ in range(repeats):
+                start = perf_counter_ns()
+                run(binding)
+                samples.append((perf_counter_ns() - start) / 1e6)
         return tuple(samples)
 
     def layers(self, *, repeats: int) -> list[LayerTime]:
         """Kernel times by ONNX Runtime's own profiler, from a second session that profiles."""
         self._open()
         graph = load_header(self._model)
-        times, self._memory = profile(
-            self._runtime.session, self._model, self.random_inputs(), repeats=repeats, graph=graph
-        )
+        with _running():
+            times, self._memory = profile(
+                self._runtime.session, self._model, self.random_inputs(), repeats=repeats, graph=graph
+            )
         return times
 
     def memory(self) -> EngineMemory:
@@ -185,7 +187,8 @@ class OnnxRuntimeEngine:
         """
         self._open()
         if self._memory is None:
-            _, self._memory = profile(self._runtime.session, self._model, self.random_inputs(), repeats=1)
+            with _running():
+                _, self._memory = profile(self._runtime.session, self._model, self.random_inputs(), repeats=1)
         return self._memory
 
     def close(self) -> None:
@@ -215,6 +218,17 @@ class OnnxRuntimeEngine:
             else:
                 binding.bind_output(output.name, device, index)
         return binding
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """Say of whatever is raised meanwhile that the network's run failed."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # each failure of ONNX Runtime is a class of its own
+        raise EngineError("ONNX Runtime failed while it ran the network", where=error) from error
 
 
 def load_header(model: bytes | Path) -> Any:

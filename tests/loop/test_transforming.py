@@ -15,6 +15,7 @@ import hwprune
 from hwprune.errors import DeviceError
 from hwprune.loop import transforming
 from hwprune.loop.transforming import FILE, Written
+from hwprune.runtimes.onnxruntime import OnnxRuntime
 from hwprune.transform.base import Rewriting
 from tests import tiny
 from tests.test_pruning import QUICK, prune
@@ -50,6 +51,18 @@ class Longer(Centre):
         return nn.Sequential(layer, nn.Conv2d(layer.out_channels, layer.out_channels, 3, padding=1))
 
 
+class Dilated(Centre):
+    """The same kernel, with holes between its values."""
+
+    name = "dilated"
+
+    def rewritten(self, layer: nn.Module, options: Mapping[str, int]) -> nn.Module:
+        assert isinstance(layer, nn.Conv2d)
+        found = nn.Conv2d(layer.in_channels, layer.out_channels, 3, layer.stride, 2, 2, bias=layer.bias is not None)
+        found.load_state_dict(layer.state_dict())
+        return found
+
+
 @pytest.mark.parametrize("runtime", ["pytorch", "onnxruntime"])
 def test_a_faster_layer_is_delivered_counted_certified_and_loaded(tmp_path: Path, runtime: str) -> None:
     result = prune(tmp_path, "macs:60%", replace(ASKED, runtime=runtime, transform=f"{HERE}:Centre"))
@@ -66,6 +79,24 @@ def test_a_faster_layer_is_delivered_counted_certified_and_loaded(tmp_path: Path
     x = torch.rand(2, 3, tiny.SIDE, tiny.SIDE)
     loaded = hwprune.load(tmp_path / "run", tiny.network())
     torch.testing.assert_close(loaded(x), result.model(x))
+
+
+@pytest.mark.parametrize("transform", ["Centre", "Dilated", "Longer"])
+def test_what_is_delivered_as_a_graph_is_the_rewritten_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: str
+) -> None:
+    # One keeps the names of tensors, one those and the kernels' sizes, one no name.
+    rewriting = Rewriting("3", {"middle": 1})
+    monkeypatch.setattr(transforming._Timed, "faster_layers", lambda self: [rewriting])
+    monkeypatch.setattr(transforming._Timed, "ratio", lambda self, rewritings: 0.9)
+    result = prune(tmp_path, "macs:60%", replace(ASKED, runtime="onnxruntime", transform=f"{HERE}:{transform}"))
+
+    assert Written.load(tmp_path / "run").rewritings == (rewriting,)
+    delivered = next((tmp_path / "run" / "candidates" / "delivered").glob("*.onnx"))
+    x = torch.rand(1, 3, tiny.SIDE, tiny.SIDE)
+    for file in (tmp_path / "run" / "model.onnx", delivered):
+        (found,) = OnnxRuntime().build_onnx(file).run([x.numpy()])
+        torch.testing.assert_close(torch.from_numpy(found), result.model(x).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_not_faster_is_left_as_it_is(tmp_path: Path) -> None:

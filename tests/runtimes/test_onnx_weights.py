@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torchvision
@@ -170,3 +171,21 @@ class Padded(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.stem(x)
         return self.head(self.body(y) + self.pad(y[:, :, ::2, ::2])).mean((2, 3))
+
+
+def test_a_layer_in_the_place_of_another_is_refused_where_all_widths_stay() -> None:
+    # Its tensors have other names, so the graph would keep the weights of the layer that is gone.
+    written = trained(Small())
+    written.point = nn.Sequential(nn.Conv2d(16, 4, 1, bias=False), nn.Conv2d(4, 16, 1, bias=False))
+
+    with pytest.raises(EngineError, match="only one of the two networks has") as caught:
+        with_weights(DENSE, written)
+    assert "point.0.weight, point.1.weight, point.weight" in str(caught.value)
+
+
+def test_a_graph_that_does_not_name_its_networks_tensors_is_refused() -> None:
+    graph = onnx.load_model_from_string(DENSE)
+    del graph.metadata_props[:]
+
+    with pytest.raises(EngineError, match="does not say which tensors"):
+        with_weights(graph.SerializeToString(), trained(Small()))

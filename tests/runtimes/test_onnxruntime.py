@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,9 +15,9 @@ from hwprune.errors import EngineError
 from hwprune.runtimes.onnxruntime import OnnxRuntime
 
 
-def convolution(c_out: int = 16, batch: int | str = 1) -> onnx.ModelProto:
-    """One convolution 8→c_out, 3×3 on 10×10, then a ReLU that is not fused away."""
-    weight = numpy_helper.from_array(np.ones((c_out, 8, 3, 3), dtype=np.float32), "w")
+def convolution(c_out: int = 16, batch: int | str = 1, c_in: int = 8) -> onnx.ModelProto:
+    """One convolution c_in→c_out, 3×3, of 8 channels of 10×10."""
+    weight = numpy_helper.from_array(np.ones((c_out, c_in, 3, 3), dtype=np.float32), "w")
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 8, 10, 10])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, c_out, 10, 10])
@@ -59,3 +61,21 @@ def test_without_a_cuda_provider_building_for_cuda_says_what_is_missing() -> Non
 
     with pytest.raises(EngineError, match="CUDAExecutionProvider"):
         runtime.build_onnx(convolution().SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda engine: engine.run([np.ones((1, 8, 10, 10))]),
+        lambda engine: engine.time(warmup=1, repeats=1),
+        lambda engine: engine.layers(repeats=1),
+        lambda engine: engine.memory(),
+    ],
+    ids=["run", "time", "layers", "memory"],
+)
+def test_a_network_that_fails_only_when_it_runs_is_an_error_that_says_why(use: Callable[[Any], object]) -> None:
+    engine = OnnxRuntime().build_onnx(convolution(c_in=4).SerializeToString())
+
+    with pytest.raises(EngineError, match="failed while it ran") as caught:
+        use(engine)
+    assert "kernel channels" in str(caught.value)
