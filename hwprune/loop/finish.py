@@ -17,7 +17,7 @@ from hwprune.graph.verification import verify
 from hwprune.loop.candidates import certificate_of, confirmation_of, ledger_of, tried
 from hwprune.loop.job import Job
 from hwprune.loop.judging import recovered_statistics
-from hwprune.loop.transforming import Written, written_otherwise
+from hwprune.loop.transforming import is_rewritten, written_otherwise
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.checkpoint import write_safetensors
@@ -82,8 +82,7 @@ def written(job: Job, small: nn.Module, plan: Plan) -> None:
     plan.save(job.run.path / "plan.json")
     facts = {"format": "pt"}  # one entry only: several change their order from save to save
     write_safetensors(job.run.path / "model.safetensors", small.state_dict(), facts)
-    rewritten = bool(Written.load(job.run.path).rewritings)
-    write_atomically(job.run.path / "model.onnx", job.subject.onnx(small, rewritten=rewritten))
+    write_atomically(job.run.path / "model.onnx", job.subject.onnx(small, rewritten=is_rewritten(job)))
 
 
 def certified(job: Job, small: nn.Module, plan: Plan, counted: Work) -> list[Certificate | None]:
@@ -93,7 +92,7 @@ def certified(job: Job, small: nn.Module, plan: Plan, counted: Work) -> list[Cer
     too.
     """
     known = ledger_of(job).candidates
-    rewritten = bool(Written.load(job.run.path).rewritings)  # then it is another network than the candidates were
+    rewritten = is_rewritten(job)  # then it is another network than the candidates were
     same = [] if rewritten else [one for one in known if dict(one.widths) == plan.kept_widths]
     predicted = same[0].predicted_ms if same else None
     milestone = known[-1].milestone if known else 0

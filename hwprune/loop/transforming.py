@@ -74,9 +74,14 @@ def written_otherwise(job: Job, small: nn.Module) -> Written:
     return Written.load(job.run.path)
 
 
+def is_rewritten(job: Job) -> bool:
+    """Whether layers of the network that the run delivers are written otherwise than in the dense one."""
+    return bool(Written.load(job.run.path).rewritings)
+
+
 def work_of(job: Job, small: nn.Module, plan: Plan) -> Work:
     """Counted work of the network that a run delivers: by its plan, or by itself where layers were rewritten."""
-    if not Written.load(job.run.path).rewritings:
+    if not is_rewritten(job):
         return job.subject.work(plan.kept_widths)
     network = analyze(copy.deepcopy(small).cpu(), job.subject.inputs)
     return work(network, parameter_names(small))

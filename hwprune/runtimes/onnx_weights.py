@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from hwprune.errors import EngineError, listed
 from hwprune.runtimes.onnx_graph import (
@@ -98,9 +98,10 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
             network's tensors have other names. The pruned network has to be exported itself then.
     """
     proto = load(exported)
-    _check_names(proto, model)
+    tensors = named_tensors(model)
+    _check_names(proto, tensors)
     dense = shapes_of(proto)
-    _exchange(proto, model)
+    _exchange(proto, tensors)
     _check_kernels(proto, dense)
     _set_groups(proto, model, dense)
     _set_pads(proto, model, dense)
@@ -120,17 +121,16 @@ def with_weights(exported: bytes, model: nn.Module) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def _check_names(proto: ModelProto, model: nn.Module) -> None:
+def _check_names(proto: ModelProto, tensors: Mapping[str, Tensor]) -> None:
     """A layer that was put in another's place brings tensors of other names; the other's would stay in the graph."""
-    names = next((set(json.loads(entry.value)) for entry in proto.metadata_props if entry.key == TENSORS), None)
-    if names is None:
+    notes = {entry.key: entry.value for entry in proto.metadata_props}
+    if TENSORS not in notes:
         raise _refused("the graph does not say which tensors its network had")
-    if other := sorted(names ^ set(named_tensors(model))):
+    if other := sorted(tensors.keys() ^ json.loads(notes[TENSORS])):
         raise _refused(f"only one of the two networks has {listed(other, most=3)}")
 
 
-def _exchange(proto: ModelProto, model: nn.Module) -> None:
-    tensors = named_tensors(model)
+def _exchange(proto: ModelProto, tensors: Mapping[str, Tensor]) -> None:
     for old in proto.graph.initializer:
         if old.name not in tensors:
             continue

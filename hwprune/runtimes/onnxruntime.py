@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from types import ModuleType
@@ -17,7 +16,7 @@ from hwprune.errors import EngineError, MissingPackageError
 from hwprune.runtimes.base import EngineMemory, LayerTime
 from hwprune.runtimes.onnx_graph import load
 from hwprune.runtimes.onnx_half import to_half
-from hwprune.runtimes.onnxruntime_profile import profile
+from hwprune.runtimes.onnxruntime_profile import profile, running
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -152,7 +151,7 @@ class OnnxRuntimeEngine:
             for name, x in zip(self._shapes, inputs, strict=True)
         }
         session = self._open()
-        with _running():
+        with running():
             return list(session.run(None, feed))
 
     def time(self, *, warmup: int, repeats: int) -> tuple[float, ...]:
@@ -160,7 +159,7 @@ class OnnxRuntimeEngine:
         session, binding = self._open(), self._binding
         run = session.run_with_iobinding
         samples = []
-        with _running():
+        with running():
             for _ in range(warmup):
                 run(binding)
             for _ in range(repeats):
@@ -173,10 +172,9 @@ class OnnxRuntimeEngine:
         """Kernel times by ONNX Runtime's own profiler, from a second session that profiles."""
         self._open()
         graph = load_header(self._model)
-        with _running():
-            times, self._memory = profile(
-                self._runtime.session, self._model, self.random_inputs(), repeats=repeats, graph=graph
-            )
+        times, self._memory = profile(
+            self._runtime.session, self._model, self.random_inputs(), repeats=repeats, graph=graph
+        )
         return times
 
     def memory(self) -> EngineMemory:
@@ -187,8 +185,7 @@ class OnnxRuntimeEngine:
         """
         self._open()
         if self._memory is None:
-            with _running():
-                _, self._memory = profile(self._runtime.session, self._model, self.random_inputs(), repeats=1)
+            _, self._memory = profile(self._runtime.session, self._model, self.random_inputs(), repeats=1)
         return self._memory
 
     def close(self) -> None:
@@ -218,17 +215,6 @@ class OnnxRuntimeEngine:
             else:
                 binding.bind_output(output.name, device, index)
         return binding
-
-
-@contextmanager
-def _running() -> Iterator[None]:
-    """Say of whatever is raised meanwhile that the network's run failed."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except Exception as error:  # each failure of ONNX Runtime is a class of its own
-        raise EngineError("ONNX Runtime failed while it ran the network", where=error) from error
 
 
 def load_header(model: bytes | Path) -> Any:

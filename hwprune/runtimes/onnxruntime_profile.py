@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ SUFFIX = "_kernel_time"
 IN_USE, DELTA, WEIGHTS = "mem_bytes_requested_in_use", "mem_requested_in_use_delta", "parameter_size"
 TRIMMED = 0.25  # of the runs at either end: the mean of the rest resolves less than the clock's whole microseconds
 EVENTS_KEPT = 900_000  # ONNX Runtime writes no more than a million into one profile
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Say of whatever a session raises meanwhile that the network's run failed."""
+    try:
+        yield
+    except Exception as error:  # each failure of ONNX Runtime is a class of its own
+        raise EngineError("ONNX Runtime failed while it ran the network", where=error) from error
 
 
 def profile(
@@ -39,8 +49,9 @@ def profile(
     with tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
         session = open_session(model, profile_prefix=str(Path(folder) / "profile"))
         feed = dict(inputs)
-        for _ in range(1 + repeats):
-            session.run(None, feed)
+        with running():
+            for _ in range(1 + repeats):
+                session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(SUFFIX)]
     count, rest = divmod(len(kernels), 1 + repeats)
