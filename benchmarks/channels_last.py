@@ -1,8 +1,10 @@
-"""How much faster networks train when channels are the last dimension in memory, as `hwprune.recovery.finetune` has it.
+"""How much faster networks train and are evaluated when channels are the last dimension in memory, as
+`hwprune.recovery.layout` has it.
 
-    python benchmarks/channels_last.py [--threads 2]      a minute; writes results/channels_last.{json,md}
+    python benchmarks/channels_last.py [--threads 2]      two minutes; writes results/channels_last.{json,md}
 
-Steps of both layouts by turns, forward, backward and SGD, on random images.
+Both layouts by turns, on random images: steps of training (forward, backward and SGD), and forward passes in eval mode
+without gradients.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ CASES = {  # (images, side)
     "regnet_x_400mf": (32, 160),
 }
 STEPS = 7
+Timed = Callable[[nn.Module, torch.Tensor, torch.Tensor], float]
 
 
 def step_s(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -38,17 +42,30 @@ def step_s(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> floa
     return time.perf_counter() - started
 
 
-def measured(name: str) -> dict[str, object]:
-    """Median seconds of a step in both layouts, and the quartiles of their ratio."""
+def pass_s(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Seconds of one forward pass as evaluation has it; it needs no labels."""
+    started = time.perf_counter()
+    with torch.no_grad():
+        model(inputs)
+    return time.perf_counter() - started
+
+
+TIMED: Mapping[str, Timed] = {"training": step_s, "evaluation": pass_s}
+
+
+def measured(name: str, kind: str) -> dict[str, object]:
+    """Median seconds of a step or pass in both layouts, and the quartiles of their ratio."""
     count, side = CASES[name]
     inputs, labels = torch.randn(count, 3, side, side), torch.randint(0, 10, (count,))
-    usual = load_model(name).train()
+    usual = load_model(name).train(kind == "training")
     last = copy.deepcopy(usual).to(memory_format=torch.channels_last)
+    timed = TIMED[kind]
     for model in (usual, last):
-        step_s(model, inputs, labels)
-    times = np.array([[step_s(model, inputs, labels) for model in (usual, last)] for _ in range(STEPS)])
+        timed(model, inputs, labels)
+    times = np.array([[timed(model, inputs, labels) for model in (usual, last)] for _ in range(STEPS)])
     low, middle, high = np.quantile(times[:, 1] / times[:, 0], (0.25, 0.5, 0.75)).tolist()
-    return {"network": name, "step_s": np.median(times, 0).tolist(), "ratio": middle, "quartiles": [low, high]}
+    medians = np.median(times, 0).tolist()
+    return {"network": name, "kind": kind, "step_s": medians, "ratio": middle, "quartiles": [low, high]}
 
 
 def main() -> None:
@@ -57,12 +74,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = [measured(name) for name in CASES]
-    heads = ("network", "images", "time of a step, channels last over usual", "quartiles")
+    found = [measured(name, kind) for kind in TIMED for name in CASES]
+    heads = ("network", "images", "kind", "time, channels last over usual", "quartiles")
     rows = [
         (
             str(one["network"]).rpartition(":")[2],
             "{0} of {1} x {1}".format(*CASES[str(one["network"])]),
+            str(one["kind"]),
             f"{one['ratio']:.2f}",
             "{:.2f} to {:.2f}".format(*one["quartiles"]),  # type: ignore[misc]
         )

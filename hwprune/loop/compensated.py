@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from hwprune.graph.masks import masking
-from hwprune.graph.surgery import kept_channels
+from hwprune.graph.surgery import embedded, kept_channels
 from hwprune.importance.compensation import compensate
 from hwprune.loop.job import Job
+from hwprune.loop.judging import recovered_statistics
 from hwprune.plan import Plan
-from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.checkpoint import write_safetensors
 
 
@@ -29,9 +26,8 @@ def compensated(job: Job, before: Plan, plan: Plan, weights: Path | None, milest
         job.reporter.stage(f"{name}: compensation")
         model = job.trainee(weights)
         present, stays = kept_channels(network, before), kept_channels(network, plan)
-        if before.removed:
-            with masking(model, network, torch.from_numpy(present).to(job.subject.trainer)):
-                reestimate(model, job.data.calibration)
+        if before.removed:  # statistics of the cut network, which runs sooner than the masked one and has the same
+            model.load_state_dict(embedded(model, recovered_statistics(job, before, weights), before, network))
         layers = compensate(model, network, job.importance_batches(milestone), present=present, stays=stays)
         write_safetensors(file, model.state_dict(), {"format": "pt"})
         return layers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from hwprune.data.batches import Batch
 from hwprune.data.fits import check_labels
 from hwprune.errors import DataError, ModelError, NumericsError
 from hwprune.modes import device_of
+from hwprune.recovery.layout import channels_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,12 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, device: torch.device
     """
     top1 = top5 = count = 0
     loss = 0.0
-    with evaluating(model, device) as place, torch.no_grad():
+    with evaluating(model, device) as place, torch.no_grad(), ExitStack() as layout:
         for inputs, labels in batches:
-            outputs = classify(model, inputs.to(place, non_blocking=True))
+            inputs = inputs.to(place, non_blocking=True)
+            if not count:
+                layout.enter_context(channels_last(model, inputs[:1]))
+            outputs = classify(model, inputs)
             check_labels(labels, outputs.shape[1], where="validation")
             labels = labels.to(place)
             if not torch.isfinite(outputs).all():

@@ -23,6 +23,7 @@ from hwprune.modes import device_of
 from hwprune.recovery.checkpoint import load_checkpoint, save_checkpoint
 from hwprune.recovery.distillation import distillation_loss
 from hwprune.recovery.evaluate import Evaluation, classify, evaluate, evaluating
+from hwprune.recovery.layout import channels_last
 from hwprune.recovery.recipe import Epoch, Progress, Recipe, make_optimizer
 
 # Looking at a loss makes the processor wait for the GPU, so they are looked at in bunches.
@@ -89,7 +90,7 @@ def finetune(
     history = load_checkpoint(checkpoint, model, optimizer, recipe) if checkpoint is not None else []
     resumed_after = len(history)
     training = _Training(model, data, recipe, optimizer, _Teacher.of(teacher, recipe, device), steps, hook)
-    with _own_random_numbers(device), _channels_last(model):
+    with _own_random_numbers(device), _laid_out(model, data, steps):
         while len(history) * len(data.train) < steps:
             number = len(history)
             torch.manual_seed(mix(recipe.seed, number))
@@ -225,14 +226,7 @@ def _own_random_numbers(device: torch.device) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _channels_last(model: nn.Module) -> Iterator[None]:
-    """The memory layout that trains faster, for networks without 3-d convolutions (`benchmarks/channels_last.py`)."""
-    if any(parameter.ndim > 4 for parameter in model.parameters()):
-        yield
-        return
-    model.to(memory_format=torch.channels_last)
-    try:
-        yield
-    finally:
-        model.to(memory_format=torch.contiguous_format)
+def _laid_out(model: nn.Module, data: Data, steps: int) -> AbstractContextManager[None]:
+    """The faster memory layout, where there is anything to train on."""
+    first = next(iter(data.train.epoch(0)), None) if steps else None
+    return contextlib.nullcontext() if first is None else channels_last(model, first[0][:1].to(device_of(model)))

@@ -14,7 +14,7 @@ from torch import nn
 from hwprune.data import Data, load_data
 from hwprune.errors import DataError, HwpruneError, NumericsError
 from hwprune.recovery.evaluate import evaluate
-from hwprune.recovery.finetune import _channels_last, finetune
+from hwprune.recovery.finetune import finetune
 from hwprune.recovery.recipe import Progress, Recipe
 
 RECIPE = Recipe(epochs=3, lr=0.05, seed=4)
@@ -180,16 +180,6 @@ def test_what_cannot_be_trained_is_refused(digits: Data) -> None:
         finetune(network(), digits, replace(RECIPE, distill=0.5))
     with pytest.raises(DataError, match="outside of the network's 4 outputs"):
         finetune(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), digits, RECIPE)
-
-
-@pytest.mark.parametrize("convolution", [nn.Conv2d, nn.Conv3d])
-def test_the_memory_layout_is_taken_back(convolution: type[nn.Module]) -> None:
-    model = convolution(4, 4, 3)
-
-    with _channels_last(model):
-        inside = model.weight.stride(1) == 1
-    assert inside == (convolution is nn.Conv2d)
-    assert model.weight.is_contiguous()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
