@@ -57,10 +57,35 @@ class Cells:
         print(", ".join(str(value) for value in named.values()), file=sys.stderr, flush=True)
         return True
 
-    def keep(self, figures: Run, **named: Any) -> None:
-        """Write down what a run has come to."""
-        slug = re.sub(r"[^a-z0-9]+", "-", "-".join(str(value).lower() for value in named.values()))
-        record(self.folder / f"{slug}.json", {**named, "processor": self.here, **figures})
+    def keep(self, run: Run) -> None:
+        """Write down what a run has come to; it is this processor's unless it says otherwise."""
+        run = {"processor": self.here, **run}
+        record(self.file(run, ".json"), run)
+
+    def file(self, run: Run, suffix: str) -> Path:
+        """A file of a run, in the folder."""
+        processor = run.get("processor", self.here)
+        values = [run[name] for name in self.names] + [processor] * (processor != self.here)
+        slug = re.sub(r"[^a-z0-9]+", "-", "-".join(str(value).lower() for value in values))
+        return self.folder / (slug.strip("-") + suffix)
+
+    def here_of(self, **named: Any) -> Run:
+        """The figures of a run of this processor that is not missing."""
+        wanted = {**named, "processor": self.here}
+        return next(run for run in self.all() if all(run[name] == value for name, value in wanted.items()))
+
+    def adopt(self, results: Path, *fields: str) -> None:
+        """Record these fields of the runs of another comparison that have them all, where a run is missing here."""
+        other, runs = json.loads(results.read_text(encoding="utf-8")), self.all()
+        known = [self._key(run) for run in runs]
+        for run in other["runs"]:
+            if all(name in run for name in fields) and self._key(run) not in known:
+                runs.append({name: run[name] for name in (*self.names, "processor", *fields)})
+        prints = {**other["fingerprints"], **self._recorded().get("fingerprints", {})}
+        record(self.results, {"fingerprints": prints, **self.facts, "runs": runs})
+
+    def _key(self, run: Run) -> tuple[Any, ...]:
+        return tuple(run[name] for name in (*self.names, "processor"))
 
     def write(self) -> list[Run]:
         """Record all runs, with the fingerprint of every machine that they are of; returns them."""
@@ -84,6 +109,4 @@ class Cells:
         """All runs; what lies in the folder goes before what was recorded."""
         recorded = self._recorded().get("runs", [])
         made = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.folder.glob("*.json"))]
-        return list(
-            {tuple(run[name] for name in (*self.names, "processor")): run for run in (*recorded, *made)}.values()
-        )
+        return list({self._key(run): run for run in (*recorded, *made)}.values())

@@ -2,12 +2,17 @@
 
     python benchmarks/frontier.py --cifar FOLDER --resnet20 FILE [--resnet56 FILE] [--imagenette FOLDER --mobilenet-v2
         FILE] [--target 75% ...] [--method NAME ...] [--seed 0 ...] [--steps 500] [--runs DIR] [--out DIR]
+        [--only find|train] [--part 1/2] [--found FILE]
 
 All methods start from the same dense weights and end at the same latency, certified by the same paired test (ONNX
 Runtime, one thread, batch 1, fp32). All have the same number of training steps: the batches that a method runs forward
 and backward while it prunes are taken from those of the fine-tuning, which is the same for all. Batch-norm statistics
 are estimated anew for all before that. Finished figures in ``--runs`` and recorded ones of this processor are only
 read, so a stopped comparison goes on; methods are compared on one processor each.
+
+Networks are found and certified on an idle processor, and then trained. ``--only train`` trains what was found on any
+machine and is recorded; several processes share that work with ``--part``, and ``--found`` takes the networks of
+another comparison, to train them for other ``--steps``.
 """
 
 from __future__ import annotations
@@ -16,17 +21,17 @@ import argparse
 import sys
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 from cases import add_files, given, opened
 from cells import Cells, Run, by_processor
-from frontier_bench import Bench
-from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS
+from frontier_bench import TRAINER, Bench
+from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS, rebuilt
 from recording import FIGURES, RESULTS, figures, markdown
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,6 +43,10 @@ TARGETS = ("75%", "50%", "35%")
 LR = {"mobilenet_v2": 0.001}
 KNOWN = {**METHODS, **VARIANTS}
 HEADS = ("network", "target", "method", *FIGURES)
+WEIGHTS = ".safetensors"  # of a network that was trained while it was pruned
+NAMES = ("network", "target", "method", "seed")  # of a run
+# What training leaves as it is.
+FOUND = ("how", "certified", "pruning_steps", "note", "pruning_s", "macs", "parameters")
 TRIED = "What else was tried, of which none is in the comparison above:"
 
 
@@ -45,21 +54,35 @@ def main() -> int:
     """Run what is missing, record all, draw; exit 1 where hwprune is not ahead of all other tools at a target."""
     options = _options()
     torch.set_num_threads(options.threads)
-    cells = Cells(
-        ("network", "target", "method", "seed"), options.runs, options.out / "frontier.json", {"steps": options.steps}
-    )
+    cells = Cells(NAMES, options.runs, options.out / "frontier.json", {"steps": options.steps})
+    wanted = [
+        {"network": name, "target": target, "method": method, "seed": seed}
+        for name in given(options)
+        for seed in options.seed
+        for target in options.target
+        for method in options.method
+    ]
+    if options.found is not None:
+        cells.adopt(options.found, *FOUND)
     dense: dict[str, float] = {}  # top-1 by network
-    for name in given(options):
-        for seed in options.seed:
-            for target in options.target:
-                for method in options.method:
-                    if cells.missing(network=name, target=target, method=method, seed=seed):
-                        _one(cells, name, target, method, seed, options, dense)
+    if options.only == "train":
+        for run in _share(cells, wanted, options.part):
+            _trained(cells, run, options, dense)
+    else:
+        for named in wanted:
+            if cells.missing(**named):
+                _found(cells, named, options)
+            if options.only is None:
+                _trained(cells, cells.here_of(**named), options, dense)
     runs = cells.write()
+    untrained = sum("failed" not in run and "top1" not in run for run in runs)
+    runs = [run for run in runs if "failed" in run or "top1" in run]
     compared, tried = ([run for run in runs if (run["method"] in METHODS) is side] for side in (True, False))
     told = []
     for processor, own in by_processor(compared).items():
         told += [f"On {processor}:", markdown(HEADS, _rows(own)), "\n".join(_verdicts(own))]
+    if untrained:
+        told.append(f"{untrained} more networks are found and certified, and not trained yet.")
     text = "\n\n".join([*told, TRIED, markdown(HEADS, _rows(tried)), "Made by `benchmarks/frontier.py`."])
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "frontier.png").write_bytes(_drawn(compared))
@@ -67,35 +90,60 @@ def main() -> int:
     return int(not all(lead.holds for lead in _leads(compared, TOOLS)))
 
 
-def _one(
-    cells: Cells, name: str, target: str, method: str, seed: int, options: argparse.Namespace, dense: dict[str, float]
-) -> None:
-    """One method at one target."""
-    keep = partial(cells.keep, network=name, target=target, method=method, seed=seed)
-    case, started = opened(name, options, seed), time.monotonic()
-    bench = Bench(case, options.runs / f"{name}.parquet", seed)
+def _share(cells: Cells, wanted: Sequence[Run], part: str) -> list[Run]:
+    """Runs that this process is to train, of all that were found; which it is does not change while others train."""
+    names = [tuple(one[name] for name in NAMES) for one in wanted]
+    found = [run for run in cells.all() if "how" in run and tuple(run[name] for name in NAMES) in names]
+    number, count = map(int, part.split("/"))
+    return found[number - 1 :: count]
+
+
+def _found(cells: Cells, named: Run, options: argparse.Namespace) -> None:
+    """What one method finds at one target, certified."""
+    method = named["method"]
+    bench, started = _bench(named, options), time.monotonic()
+    case = bench.case
     try:
-        found = KNOWN[method](bench, float(target.rstrip("%")) / 100)
+        found = KNOWN[method](bench, float(named["target"].rstrip("%")) / 100)
     except (HwpruneError, RuntimeError, ValueError, TypeError) as error:  # another tool's may be of any kind
-        keep({"failed": f"{type(error).__name__}: {error}".splitlines()[0]})
+        cells.keep({**named, "failed": f"{type(error).__name__}: {error}".splitlines()[0]})
         return
     pruning_s = time.monotonic() - started
-    if name not in dense:
-        dense[name] = evaluate(case.model, case.data.validation).top1
-    figures = bench.figures(found.network, steps=options.steps - found.steps, lr=LR.get(name, case.lr))
-    figures["top1"]["dense"] = dense[name]
+    if found.how.get("own_weights"):
+        save_file(found.network.state_dict(), cells.file(named, WEIGHTS))
     left, all_ = (sum(one.numel() for one in network.parameters()) for network in (found.network, case.model))
-    keep(
+    cells.keep(
         {
-            **figures,
+            **named,
+            "certified": asdict(bench.certified(found.network).comparison),
             "pruning_steps": found.steps,
             "note": found.note,
             "pruning_s": round(pruning_s, 1),
             "macs": _macs(found.network, bench) / _macs(case.model, bench),
             "parameters": left / all_,
-            "widths": {name: len(value) for name, value in found.network.state_dict().items() if value.dim() > 1},
+            "how": found.how,
         }
     )
+
+
+def _trained(cells: Cells, run: Run, options: argparse.Namespace, dense: dict[str, float]) -> None:
+    """Train what was found, on any machine; what has weights of its own only where they are."""
+    weights = cells.file(run, WEIGHTS)
+    if "failed" in run or "top1" in run or (run["how"].get("own_weights") and not weights.exists()):
+        return
+    print("training", *(run[name] for name in NAMES), sep=", ", file=sys.stderr, flush=True)
+    name, bench = run["network"], _bench(run, options)
+    small = rebuilt(bench, run["method"], run["how"], weights)
+    if name not in dense:
+        dense[name] = evaluate(bench.case.model, bench.case.data.validation).top1
+    steps = options.steps - run["pruning_steps"]
+    top1 = bench.trained(small, steps=steps, lr=LR.get(name, bench.case.lr))
+    cells.keep({**run, "top1": {"dense": dense[name], **top1}, "trained_on": TRAINER.type})
+
+
+def _bench(named: Run, options: argparse.Namespace) -> Bench:
+    case = opened(named["network"], options, named["seed"])
+    return Bench(case, options.runs / f"{named['network']}.parquet", named["seed"])
 
 
 def _macs(model: nn.Module, bench: Bench) -> float:
@@ -222,6 +270,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", action="append", type=int, help="repeatable; default: 0")
     parser.add_argument("--steps", type=int, default=500, help="of training in all")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch, for training")
+    parser.add_argument("--only", choices=("find", "train"), help="half of the work; default: all of it")
+    parser.add_argument("--part", default="1/1", help="of what is to be trained, with --only train")
+    parser.add_argument("--found", type=Path, help="a recorded comparison whose networks are to be trained")
     parser.add_argument("--runs", type=Path, default=Path("runs/frontier"), help="figures of single runs, and tables")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

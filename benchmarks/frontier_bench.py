@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -46,11 +46,13 @@ class Found:
     Attributes:
         network: smaller, with inherited weights.
         steps: batches that were run forward and backward to get there.
+        how: what `frontier_rebuild` makes it from again.
         note: what had to be done differently.
     """
 
     network: nn.Module
     steps: int
+    how: Mapping[str, Any]
     note: str = ""
 
 
@@ -129,9 +131,9 @@ class Bench:
         """The paired test with rebuilt engines."""
         return certify(self.dense_onnx, self.onnx(small), self.spec, batch=1)
 
-    def figures(self, small: nn.Module, *, steps: int, lr: float) -> dict[str, Any]:
-        """What every comparison asks of a network with inherited weights: top-1 (a share) before and after so many
-        steps of the same fine-tuning, each with batch-norm statistics estimated anew, and the certified latency.
+    def trained(self, small: nn.Module, *, steps: int, lr: float) -> dict[str, float]:
+        """Top-1 (a share) of a network with inherited weights before and after so many steps of the same fine-tuning,
+        each with batch-norm statistics estimated anew; the network is changed, and on the CPU afterwards.
         """
         data, small = self.case.data, small.to(TRAINER)
         reestimate(small, data.calibration)
@@ -139,12 +141,12 @@ class Bench:
         recipe = Recipe(epochs=1000, max_steps=max(0, steps), lr=lr, seed=self.seed)
         finetune(small, self.data, recipe)
         tuned = evaluate(small, data.validation)
-        comparison = self.certified(small.cpu()).comparison
-        return {"top1": {"untrained": untrained.top1, "tuned": tuned.top1}, "certified": asdict(comparison)}
+        small.cpu()
+        return {"untrained": untrained.top1, "tuned": tuned.top1}
 
-    def met(self, target: float, make: Callable[[float], nn.Module]) -> nn.Module:
-        """The network of ``make(knob)`` that is certified within the target and is pruned least, as far as bisection
-        finds it; the knob goes from 0, nothing pruned, to 1.
+    def met(self, target: float, make: Callable[[float], nn.Module]) -> float:
+        """The knob whose network, ``make(knob)``, is certified within the target and is pruned least, as far as
+        bisection finds it; it goes from 0, nothing pruned, to 1.
         """
         aim, known = target, dict[float, float]()
         for _ in range(TRIES):
@@ -157,9 +159,8 @@ class Bench:
                 best = knob if known[knob] <= aim else best
             if best is None:
                 break
-            small = make(best)
-            upper = self.certified(small).upper(SURE)  # as hwprune takes its own candidates
+            upper = self.certified(make(best)).upper(SURE)  # as hwprune takes its own candidates
             if upper <= target:
-                return small
+                return best
             aim *= target / upper * 0.995
         raise EngineError(f"no network was certified at {target:.0%}", where=f"measured: {sorted(known.items())}")

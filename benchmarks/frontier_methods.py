@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from frontier_bench import BATCHES, MULTIPLE, Bench, Found
+from frontier_rebuild import How, by_plans, from_plans, of_run
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,8 +58,12 @@ def with_hwprune(bench: Bench, target: float, **options: Any) -> Found:
     )
     estimates = len(list(found.directory.glob("importance-*.safetensors")))
     trained = len(list(found.directory.glob("trained-milestone-*.safetensors"))) * settings.milestone_steps
+    trained += settings.damping_steps
+    by_paper = steps_of(found.directory)
+    compensated = settings.compensate and not settings.fades and not by_paper
+    how = of_run(found.directory, compensated=compensated, own_weights=by_paper + trained > 0)
     estimated = BATCHES * estimates * (settings.criterion != "magnitude")
-    return Found(found.model, steps_of(found.directory) or estimated + trained + settings.damping_steps)
+    return Found(found.model, by_paper or estimated + trained, how)
 
 
 def steps_of(run: Path) -> int:
@@ -89,18 +94,42 @@ def uniform(bench: Bench, target: float) -> Found:
     """Every group keeps the same share of its channels, those of the largest weights."""
     scores = Magnitude().scores(bench.case.model, bench.network, [], lambda *_: torch.zeros(()))
 
-    def make(knob: float) -> nn.Module:
+    def plan(knob: float) -> hwprune.Plan:
         kept = {}
         for name, width in bench.network.widths.items():
             left = min(width, max(MULTIPLE, MULTIPLE * round((1 - knob) * width / MULTIPLE)))
             kept[name] = np.sort(np.argsort(-scores[name])[:left]).tolist()
-        return hwprune.cut(bench.case.model, hwprune.Plan.keeping(bench.network, kept), bench.network)
+        return hwprune.Plan.keeping(bench.network, kept)
 
-    return Found(bench.met(target, make), 0)
+    return _met(bench, target, plan, steps=0)
+
+
+def _met(bench: Bench, target: float, plan: Callable[[float], hwprune.Plan], *, steps: int) -> Found:
+    """The least narrow of these plans that is certified within the target."""
+
+    def make(knob: float) -> nn.Module:
+        return hwprune.cut(bench.case.model, plan(knob), bench.network)
+
+    knob = bench.met(target, make)
+    return Found(make(knob), steps, by_plans([plan(knob)]))
 
 
 def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: bool = False) -> Found:
     """Torch-Pruning, global over all layers."""
+    make, steps, note = _torch_pruned(bench, importance=importance, isomorphic=isomorphic)
+    knob = bench.met(target, make)
+    return Found(make(knob), steps, {"knob": knob}, note)
+
+
+def rebuilt(bench: Bench, method: str, how: How, weights: Path) -> nn.Module:
+    """The network that a method has found, on any machine; ``weights`` is the file of its own, where it has some."""
+    if "knob" in how:
+        return _torch_pruned(bench, **TORCH_PRUNING[method])[0](how["knob"])
+    return from_plans(bench, how, weights)
+
+
+def _torch_pruned(bench: Bench, *, importance: str, isomorphic: bool) -> tuple[Callable[[float], nn.Module], int, str]:
+    """What makes a network at a pruning ratio, the batches that its importance took, and what had to be rewritten."""
     model, note = _rewritten(bench.case.model)
     steps = _learn(model, bench, importance)
 
@@ -137,7 +166,7 @@ def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: b
             small(bench.inputs)  # what cannot run is no result
         return small.eval()
 
-    return Found(bench.met(target, make), steps, note)
+    return make, steps, note
 
 
 def _rewritten(model: nn.Module) -> tuple[nn.Module, str]:
@@ -225,8 +254,7 @@ def halp(bench: Bench, target: float, *, steps: int = 16, batches: int = 2) -> F
         if bench.ratio(hwprune.cut(bench.case.model, narrower, subject.network)) <= target:
             break
         plan = narrower
-    last = bench.met(target, lambda knob: hwprune.cut(bench.case.model, narrowed(1 - knob), subject.network))
-    return Found(last, used)
+    return _met(bench, target, lambda knob: narrowed(1 - knob), steps=used)
 
 
 def _bn_taylor(small: nn.Module, batches: Sequence[Batch]) -> dict[str, np.ndarray]:
@@ -271,17 +299,19 @@ CRITERIA: Mapping[str, Method] = {
     "Taylor / latency": partial(plain, importance="taylor"),
     "magnitude / latency": partial(plain, importance="magnitude"),
 }
+TORCH_PRUNING: Mapping[str, Mapping[str, Any]] = {
+    f"Torch-Pruning, {importance}, {'isomorphic' if isomorphic else 'global'}": {
+        "importance": importance,
+        "isomorphic": isomorphic,
+    }
+    for importance in ("magnitude", "taylor", "bn-scale", "hessian")
+    for isomorphic in (False, True)
+}
 TOOLS: Mapping[str, Method] = {
     "Group Fisher's recipe": partial(paper, steps=200),
     "HALP-style": halp,
     "uniform widths": uniform,
-    **{
-        f"Torch-Pruning, {importance}, {'isomorphic' if isomorphic else 'global'}": partial(
-            torch_pruning, importance=importance, isomorphic=isomorphic
-        )
-        for importance in ("magnitude", "taylor", "bn-scale", "hessian")
-        for isomorphic in (False, True)
-    },
+    **{name: partial(torch_pruning, **options) for name, options in TORCH_PRUNING.items()},
 }
 METHODS: Mapping[str, Method] = {**OURS, **CRITERIA, **TOOLS}
 # How often importance is to be refreshed, whether weights are to train in between, and what compensation brings.

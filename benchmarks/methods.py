@@ -16,7 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def _settings(kind: str, method: str, case_lr: float, seed: int, options: argpar
 
 def _one(cells: Cells, name: str, kind: str, method: str, seed: int, options: argparse.Namespace) -> None:
     """One method on one network."""
-    keep = partial(cells.keep, network=name, kind=kind, method=method, seed=seed)
+    named = {"network": name, "kind": kind, "method": method, "seed": seed}
     case, started = opened(name, options, seed), time.monotonic()
     bench = Bench(case, options.runs / f"{name}.parquet", seed)
     settings = _settings(kind, method, case.lr, seed, options)
@@ -102,12 +102,15 @@ def _one(cells: Cells, name: str, kind: str, method: str, seed: int, options: ar
             force=True,
         )
     except HwpruneError as error:
-        keep({"failed": str(error).splitlines()[0]})
+        cells.keep({**named, "failed": str(error).splitlines()[0]})
         return
     pruning_s, steps = time.monotonic() - started, _steps(found.directory, kind, method, settings)
-    keep(
+    top1 = bench.trained(found.model, steps=options.steps - steps, lr=case.lr)
+    cells.keep(
         {
-            **bench.figures(found.model, steps=options.steps - steps, lr=case.lr),
+            **named,
+            "top1": top1,
+            "certified": asdict(bench.certified(found.model).comparison),
             "pruning_steps": steps,
             "pruning_s": round(pruning_s, 1),
             "macs": found.pruned.macs / found.dense.macs,
