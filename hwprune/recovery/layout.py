@@ -41,6 +41,6 @@ def _runs(model: nn.Module, images: Tensor) -> bool:
     with modes.evaluating(model), torch.no_grad():
         try:
             model(images)
-        except RuntimeError:  # what is wrong with the network in any layout comes up again
+        except Exception:  # what is wrong with the network in any layout comes up again
             return False
     return True
