@@ -51,8 +51,7 @@ class Cells:
 
     def missing(self, **named: Any) -> bool:
         """Whether this processor has no figures of that run; says that it begins where it has none."""
-        wanted = {**named, "processor": self.here}
-        if any(all(run[name] == value for name, value in wanted.items()) for run in self.all()):
+        if self.here_of(**named) is not None:
             return False
         print(", ".join(str(value) for value in named.values()), file=sys.stderr, flush=True)
         return True
@@ -69,10 +68,10 @@ class Cells:
         slug = re.sub(r"[^a-z0-9]+", "-", "-".join(str(value).lower() for value in values))
         return self.folder / (slug.strip("-") + suffix)
 
-    def here_of(self, **named: Any) -> Run:
-        """The figures of a run of this processor that is not missing."""
+    def here_of(self, **named: Any) -> Run | None:
+        """This processor's figures of that run, None where it has none."""
         wanted = {**named, "processor": self.here}
-        return next(run for run in self.all() if all(run[name] == value for name, value in wanted.items()))
+        return next((run for run in self.all() if all(run[name] == value for name, value in wanted.items())), None)
 
     def adopt(self, results: Path, *fields: str) -> None:
         """Record these fields of the runs of another comparison that have them all, where a run is missing here."""

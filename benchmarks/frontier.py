@@ -72,8 +72,8 @@ def main() -> int:
         for named in wanted:
             if cells.missing(**named):
                 _found(cells, named, options)
-            if options.only is None:
-                _trained(cells, cells.here_of(**named), options, dense)
+            if options.only is None and (run := cells.here_of(**named)):
+                _trained(cells, run, options, dense)
     runs = cells.write()
     untrained = sum("failed" not in run and "top1" not in run for run in runs)
     runs = [run for run in runs if "failed" in run or "top1" in run]
@@ -102,7 +102,6 @@ def _found(cells: Cells, named: Run, options: argparse.Namespace) -> None:
     """What one method finds at one target, certified."""
     method = named["method"]
     bench, started = _bench(named, options), time.monotonic()
-    case = bench.case
     try:
         found = KNOWN[method](bench, float(named["target"].rstrip("%")) / 100)
     except (HwpruneError, RuntimeError, ValueError, TypeError) as error:  # another tool's may be of any kind
@@ -111,7 +110,7 @@ def _found(cells: Cells, named: Run, options: argparse.Namespace) -> None:
     pruning_s = time.monotonic() - started
     if found.how.get("own_weights"):
         save_file(found.network.state_dict(), cells.file(named, WEIGHTS))
-    left, all_ = (sum(one.numel() for one in network.parameters()) for network in (found.network, case.model))
+    left, all_ = (sum(one.numel() for one in network.parameters()) for network in (found.network, bench.case.model))
     cells.keep(
         {
             **named,
@@ -119,7 +118,7 @@ def _found(cells: Cells, named: Run, options: argparse.Namespace) -> None:
             "pruning_steps": found.steps,
             "note": found.note,
             "pruning_s": round(pruning_s, 1),
-            "macs": _macs(found.network, bench) / _macs(case.model, bench),
+            "macs": _macs(found.network, bench) / _macs(bench.case.model, bench),
             "parameters": left / all_,
             "how": found.how,
         }
