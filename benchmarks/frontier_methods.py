@@ -1,11 +1,11 @@
 """The methods that `frontier.py` compares, each from a dense network and a share of its latency to a smaller network.
 
 Those of hwprune, and importances of other papers with its coupling, tables and search, run through `hwprune.prune`. The
-others have a knob, and the network that counts is the least pruned one that is certified within the target.
-Torch-Pruning is used from its own package, in one step, as its documentation does, with its option `round_to` set to
-the multiple that all use. "HALP-style" is Shen et al. 2022 (arXiv:2110.10811) as far as its paper tells: the
-first-order Taylor term of batch norm as importance, a latency table read along each layer's outputs alone at the input
-widths of the step before, a knapsack, and steps down to the target; groups of coupled channels count as one layer.
+others have a knob, and the network that counts is the least pruned one that is certified within the target. For
+Torch-Pruning see `frontier_torch_pruning`. "HALP-style" is Shen et al. 2022 (arXiv:2110.10811) as far as its paper
+tells: the first-order Taylor term of batch norm as importance, a latency table read along each layer's outputs alone at
+the input widths of the step before, a knapsack, and steps down to the target; groups of coupled channels count as one
+layer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from frontier_bench import BATCHES, MULTIPLE, Bench, Found
 from frontier_rebuild import How, by_plans, from_plans, of_run
+from frontier_torch_pruning import OPTIONS as TORCH_PRUNING
+from frontier_torch_pruning import pruned, torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +35,6 @@ from hwprune.loop.prediction import measured_table, uncalibrated
 from hwprune.loop.reporter import Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
-from hwprune.models.cifar_resnet import BasicBlock
 from hwprune.recovery.recipe import Recipe
 from hwprune.search.exact import exact
 from hwprune.search.problem import Budget, Group, Op, Problem
@@ -114,101 +115,11 @@ def _met(bench: Bench, target: float, plan: Callable[[float], hwprune.Plan], *, 
     return Found(make(knob), steps, by_plans([plan(knob)]))
 
 
-def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: bool = False) -> Found:
-    """Torch-Pruning, global over all layers."""
-    make, steps, note = _torch_pruned(bench, importance=importance, isomorphic=isomorphic)
-    knob = bench.met(target, make)
-    return Found(make(knob), steps, {"knob": knob}, note)
-
-
 def rebuilt(bench: Bench, method: str, how: How, weights: Path) -> nn.Module:
     """The network that a method has found, on any machine; ``weights`` is the file of its own, where it has some."""
     if "knob" in how:
-        return _torch_pruned(bench, **TORCH_PRUNING[method])[0](how["knob"])
+        return pruned(bench, **TORCH_PRUNING[method])[0](how["knob"])
     return from_plans(bench, how, weights)
-
-
-def _torch_pruned(bench: Bench, *, importance: str, isomorphic: bool) -> tuple[Callable[[float], nn.Module], int, str]:
-    """What makes a network at a pruning ratio, the batches that its importance took, and what had to be rewritten."""
-    model, note = _rewritten(bench.case.model)
-    steps = _learn(model, bench, importance)
-
-    def make(knob: float) -> nn.Module:
-        import torch_pruning as tp
-
-        small = copy.deepcopy(model)  # without gradients: these are given back by name
-        for (_, own), (_, learnt) in zip(small.named_parameters(), model.named_parameters(), strict=True):
-            own.grad = None if learnt.grad is None else learnt.grad.clone()
-        judge = {
-            "magnitude": lambda: tp.importance.GroupMagnitudeImportance(p=2),
-            "taylor": tp.importance.GroupTaylorImportance,
-            "bn-scale": tp.importance.BNScaleImportance,
-            "hessian": tp.importance.GroupHessianImportance,
-        }[importance]()
-        if importance == "hessian":
-            judge.zero_grad()
-            judge._accu_grad = {own: own.grad for own in small.parameters() if own.grad is not None}
-            judge._counter = dict.fromkeys(judge._accu_grad, 1)
-        classifier = [module for module in small.modules() if isinstance(module, nn.Linear)][-1]
-        pruner = tp.pruner.BasePruner(
-            small,
-            bench.inputs,
-            importance=judge,
-            global_pruning=True,
-            isomorphic=isomorphic,
-            pruning_ratio=knob,
-            ignored_layers=[classifier],
-            round_to=MULTIPLE,
-        )
-        pruner.step()
-        small.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            small(bench.inputs)  # what cannot run is no result
-        return small.eval()
-
-    return make, steps, note
-
-
-def _rewritten(model: nn.Module) -> tuple[nn.Module, str]:
-    """A copy that Torch-Pruning can cut, which computes the same, and what that took.
-
-    It does not see that the zeros of an option-A shortcut are channels, so such a shortcut becomes a convolution.
-    """
-    model, note = copy.deepcopy(model), ""
-    for module in model.modules():
-        if not isinstance(module, BasicBlock) or not len(module.shortcut):
-            continue
-        before, after = module.conv1.in_channels, module.conv1.out_channels
-        shortcut = nn.Conv2d(before, after, 1, stride=module.conv1.stride, bias=False)
-        front = (after - before) // 2
-        with torch.no_grad():
-            shortcut.weight.zero_()
-            shortcut.weight[range(front, front + before), range(before), 0, 0] = 1
-        module.shortcut = nn.Sequential(shortcut)
-        note = "zero-padded shortcuts, which it cannot cut, were rewritten as 1 x 1 convolutions that compute the same"
-    return model.eval(), note
-
-
-def _learn(model: nn.Module, bench: Bench, importance: str) -> int:
-    """Leave in the parameters' ``grad`` what the importance needs; returns the batches that took."""
-    model.eval()
-    if importance == "taylor":
-        for inputs, labels in bench.batches():
-            functional.cross_entropy(model(inputs), labels).backward()
-        return BATCHES
-    if importance == "hessian":  # squared gradients of single samples
-        sums = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
-        inputs, labels = bench.batches()[0]
-        for image, label in zip(inputs, labels, strict=True):
-            model.zero_grad(set_to_none=True)
-            functional.cross_entropy(model(image[None]), label[None]).backward()
-            for parameter, total in sums.items():
-                if parameter.grad is not None:
-                    total += parameter.grad.square()
-        for parameter, total in sums.items():
-            parameter.grad = total / len(inputs)
-        return 1
-    return 0
 
 
 def halp(bench: Bench, target: float, *, steps: int = 16, batches: int = 2) -> Found:
@@ -298,14 +209,6 @@ CRITERIA: Mapping[str, Method] = {
     "Fisher / nothing": partial(plain, importance="fisher", normalisation="none"),
     "Taylor / latency": partial(plain, importance="taylor"),
     "magnitude / latency": partial(plain, importance="magnitude"),
-}
-TORCH_PRUNING: Mapping[str, Mapping[str, Any]] = {
-    f"Torch-Pruning, {importance}, {'isomorphic' if isomorphic else 'global'}": {
-        "importance": importance,
-        "isomorphic": isomorphic,
-    }
-    for importance in ("magnitude", "taylor", "bn-scale", "hessian")
-    for isomorphic in (False, True)
 }
 TOOLS: Mapping[str, Method] = {
     "Group Fisher's recipe": partial(paper, steps=200),
