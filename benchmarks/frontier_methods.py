@@ -223,6 +223,9 @@ VARIANTS: Mapping[str, Method] = {
     **{f"hwprune, {steps} steps between": partial(with_hwprune, milestone_steps=steps) for steps in (10, 25, 50)},
     **{f"hwprune, damped {steps} steps": partial(with_hwprune, damping_steps=steps) for steps in (50, 150)},
     "hwprune, cut only": plain,
+    "hwprune, shares": partial(with_hwprune, objective="shares"),
+    "hwprune, shares, exact": partial(with_hwprune, objective="shares", search="exact"),
+    "hwprune, shares, cut only": partial(plain, objective="shares"),
     "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
     **{
         f"Fisher / latency, milestones {count}": partial(plain, importance="fisher", milestones=count)

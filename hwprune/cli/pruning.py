@@ -26,6 +26,7 @@ from hwprune.loop.deployment import Further
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.loop.settings import Search, Settings, Spacing, Way
 from hwprune.recovery.recipe import Recipe
+from hwprune.search.objective import Objective
 from hwprune.target import Target
 
 Text = typer.Option
@@ -115,6 +116,10 @@ def prune(
     search: Annotated[
         Search, Text(help="exact proves how near to the best the widths are", rich_help_panel=CHANNELS)
     ] = "greedy",
+    objective: Annotated[
+        Objective,
+        Text(help="the search's: least loss at once, or least of each layer's importance", rich_help_panel=CHANNELS),
+    ] = "loss",
     multiple: Annotated[
         int, Text(help="widths are multiples of this; 0 chooses by the device", rich_help_panel=CHANNELS)
     ] = 0,
@@ -191,6 +196,7 @@ def prune(
         way=way,
         group_fisher=GroupFisher(fisher_interval, fisher_channels, fisher_lr),
         search=search,
+        objective=objective,
         multiple=multiple,
         multiples=multiples(multiple_of),
         min_width=min_width,

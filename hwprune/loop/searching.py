@@ -19,6 +19,7 @@ from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
 from hwprune.search.exact import exact
 from hwprune.search.greedy import greedy
+from hwprune.search.objective import lost_at
 from hwprune.search.problem import Budget, Group, Op, Problem, Solution, solved
 
 
@@ -32,7 +33,7 @@ def searched(
     memory: Budget | None,
 ) -> Plan:
     """A narrower plan whose predicted cost on every deployment is that ratio of the dense one's."""
-    groups = tuple(_group(name, width, scores, job.subject.choices[name]) for name, width in plan.kept_widths.items())
+    groups = tuple(_group(job, name, width, scores) for name, width in plan.kept_widths.items())
     budgets = [aim.budget(ratio) for aim, ratio in zip(aims, ratios, strict=True)]
     goal = aims[0].goal
     if memory is not None and goal.memory is not None:
@@ -81,18 +82,19 @@ def _solution(job: Job, problem: Problem) -> Solution:
     solution = exact(problem)
     if solution.feasible:
         proof = "" if solution.bound is None else f", of which {solution.bound:.4g} must be"
-        job.run.log(f"exact search: importance {solution.lost:.4g} lost{proof}")
+        job.run.log(f"exact search: {solution.lost:.4g} lost{proof} ({job.settings.objective})")
     return solution
 
 
-def _group(name: str, width: int, scores: Scores, choices: tuple[int, ...]) -> Group:
+def _group(job: Job, name: str, width: int, scores: Scores) -> Group:
     # A group that is down to one channel is pinned in the smaller network and has no scores there.
-    narrower = tuple(choice for choice in choices if choice < width) if name in scores else ()
+    narrower = tuple(choice for choice in job.subject.choices[name] if choice < width) if name in scores else ()
     if not narrower:
         return Group(name, (width,), (0.0,))
     lost = np.concatenate([[0.0], np.cumsum(np.sort(scores[name]))])
-    widths = (*narrower, width)
-    return Group(name, widths, tuple(float(lost[width - choice]) for choice in widths))
+    widths, layers = (*narrower, width), job.subject.producers[name]
+    paid = (lost_at(float(lost[width - choice]), float(lost[-1]), layers, job.settings.objective) for choice in widths)
+    return Group(name, widths, tuple(paid))
 
 
 def _short(aims: Aims, budgets: Sequence[Budget], solution: Solution) -> TargetError:

@@ -18,14 +18,19 @@ from hwprune.loop.deployment import Further
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.recovery.recipe import Recipe
 from hwprune.regularization.base import When
+from hwprune.search.objective import OBJECTIVES, Objective
 from hwprune.target import MemoryLimit, Target
 
 Way = Literal["milestones", "group-fisher"]
 WAYS: Final[tuple[Way, ...]] = get_args(Way)
 Search = Literal["greedy", "exact"]
-SEARCHES: Final[tuple[Search, ...]] = get_args(Search)
 Spacing = Literal["proportion", "amount", "orthoreg"]
-SPACINGS: Final[tuple[Spacing, ...]] = get_args(Spacing)
+NAMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "normalisation": NORMALISATIONS,
+    "search": get_args(Search),
+    "objective": OBJECTIVES,
+    "spacing": get_args(Spacing),
+}
 USUAL_IMPORTANCE: Final = "obs"  # ahead of Fisher where both were measured (`benchmarks/frontier.py`)
 
 
@@ -45,6 +50,8 @@ class Settings:
         compensate: whether the layers that read removed channels take over what those told, by least squares.
         normalisation: what importance is divided by.
         search: "greedy", or "exact": with a proof of how near to the best the widths are.
+        objective: what is to be least: the "loss" that importance estimates, or the "shares" of it that layers lose,
+            each in proportion to its own (see `hwprune.search.objective`).
         allocation: a way of the field to choose widths, in the place of a search for the least importance lost:
             "adapruner-style", "epruner" and others (see `hwprune.catalogue`); "" for the search.
         inheritance: a rule by which channels are chosen anew in the dense network once the widths are known:
@@ -91,6 +98,7 @@ class Settings:
     compensate: bool = True
     normalisation: Normalisation = "latency"
     search: Search = "greedy"
+    objective: Objective = "loss"
     allocation: str = ""
     inheritance: str = ""
     transform: str = ""
@@ -122,14 +130,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.max_memory:
             MemoryLimit.parse(self.max_memory)
-        if self.normalisation not in NORMALISATIONS:
-            raise HwpruneError(
-                f"unknown normalisation {self.normalisation!r}", fix=f"choose one of {', '.join(NORMALISATIONS)}"
-            )
-        if self.search not in SEARCHES:
-            raise HwpruneError(f"unknown search {self.search!r}", fix=f"choose one of {', '.join(SEARCHES)}")
-        if self.spacing not in SPACINGS:
-            raise HwpruneError(f"unknown spacing {self.spacing!r}", fix=f"choose one of {', '.join(SPACINGS)}")
+        for name, known in NAMED.items():
+            if getattr(self, name) not in known:
+                raise HwpruneError(f"unknown {name} {getattr(self, name)!r}", fix=f"choose one of {', '.join(known)}")
         if self.search == "exact" and self.normalisation != "latency":
             raise HwpruneError(
                 f"the exact search divides importance by nothing, so not by {self.normalisation} either",
@@ -147,11 +150,12 @@ class Settings:
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
-        if self.allocation and self.search != "greedy":
-            raise HwpruneError(
-                f"the allocation {self.allocation!r} chooses the widths, so nothing is searched exactly",
-                fix="leave --search or --allocation out",
-            )
+        for name, usual in (("search", "greedy"), ("objective", "loss")):
+            if self.allocation and getattr(self, name) != usual:
+                raise HwpruneError(
+                    f"the allocation {self.allocation!r} chooses the widths, not a search",
+                    fix=f"leave --{name} or --allocation out",
+                )
         if self.inheritance and self.milestone_steps:
             raise HwpruneError(
                 f"the inheritance {self.inheritance!r} begins with the dense network's weights",
@@ -186,6 +190,7 @@ class Settings:
             "max_memory": self.max_memory,
             "importance": self.importance not in ("", "fisher"),
             "search": self.search != "greedy",
+            "objective": self.objective != "loss",
             "regularizer": self.regularizer,
             "allocation": self.allocation,
             "inheritance": self.inheritance,

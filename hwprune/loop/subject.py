@@ -131,6 +131,13 @@ class Subject:
         check_multiples(self.settings.multiples, self.network)
         return {g.name: self._choices(g, self.settings.multiple_of(g.name) or usual) for g in self.network.free}
 
+    @cached_property
+    def producers(self) -> dict[str, int]:
+        """How many layers make the channels of each group: convolutions and linear layers, not norms and biases."""
+        kernels = {name for name, values in self.model.state_dict().items() if values.dim() > 1}
+        made = {g.name: {slot.parameter for slot in g.slots if not slot.contracted} for g in self.network.free}
+        return {name: max(1, len(kernels & parameters)) for name, parameters in made.items()}
+
     def _choices(self, group: ChannelGroup, multiple: int) -> tuple[int, ...]:
         # A coupled channel may be several channels (a whole conv group): the multiple counts channels.
         each = next((slot.indices.shape[1] for slot in group.slots if not slot.contracted), 1)

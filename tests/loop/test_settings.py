@@ -52,6 +52,9 @@ def test_settings_come_back_from_json(settings: Settings) -> None:
         {"normalisation": "luck"},
         {"tries": 0},
         {"search": "luck"},
+        {"objective": "luck"},
+        {"objective": "shares", "allocation": "epruner"},
+        {"objective": "shares", "way": "group-fisher", "normalisation": "memory"},
         {"search": "exact", "normalisation": "memory"},
     ],
 )

@@ -12,6 +12,7 @@ from hwprune.graph.choices import Choices
 from hwprune.loop.reporter import Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
+from hwprune.models.cifar_resnet import resnet20
 from tests import tiny
 
 
@@ -41,3 +42,12 @@ def test_a_multiple_counts_channels_not_coupled_channels() -> None:
     settings = Settings("60%", runtime="pytorch", multiple=8, choices=Choices(conv_groups="offsets"))
 
     assert subject(settings, model.eval()).choices == {"0": (2, 4, 6, 8), "2": (2, 4, 6, 8)}
+
+
+def test_every_layer_that_makes_the_channels_of_a_group_is_counted() -> None:
+    model = resnet20().eval()
+    found = Subject(model, (3, 32, 32), Settings("60%", runtime="pytorch"), Path(), Silent()).producers
+
+    assert found["layer1.0.conv1"] == 1
+    assert found["conv1"] == 1 + 3 * 3, "zero-padded shortcuts carry its channels to the end: a layer of every block"
+    assert found["layer3.0.conv2"] == 3
