@@ -224,6 +224,7 @@ VARIANTS: Mapping[str, Method] = {
     **{f"hwprune, damped {steps} steps": partial(with_hwprune, damping_steps=steps) for steps in (50, 150)},
     "hwprune, cut only": plain,
     "hwprune, shares": partial(with_hwprune, objective="shares"),
+    "hwprune, shares, milestones 1": partial(with_hwprune, objective="shares", milestones=1),
     "hwprune, shares, exact": partial(with_hwprune, objective="shares", search="exact"),
     "hwprune, shares, cut only": partial(plain, objective="shares"),
     "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
