@@ -250,7 +250,7 @@ def _drawn(runs: Sequence[Run]) -> bytes:
             panel.plot(*zip(*points, strict=True), label=method, **look, **style)
         panel.set(title=f"{network}, {processor}", xlabel="certified latency / dense", ylabel="top-1 after training")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=7, loc="lower right")
+        panel.legend(fontsize=7, loc="best")
     content = io.BytesIO()
     figure.tight_layout()
     figure.savefig(content, format="png", dpi=130)
