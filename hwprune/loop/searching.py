@@ -82,7 +82,8 @@ def _solution(job: Job, problem: Problem) -> Solution:
     solution = exact(problem)
     if solution.feasible:
         proof = "" if solution.bound is None else f", of which {solution.bound:.4g} must be"
-        job.run.log(f"exact search: {solution.lost:.4g} lost{proof} ({job.settings.objective})")
+        what = "importance" if job.settings.objective == "loss" else "logarithm of shares"
+        job.run.log(f"exact search: {what} {solution.lost:.4g} lost{proof}")
     return solution
 
 
