@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from hwprune.cli import explaining
 from hwprune.latency.table import LatencyTable
 from hwprune.layer import Layer
 from hwprune.loop.settings import Settings
 from hwprune.loop.tables import table_path
 from hwprune.run import Run
+from hwprune.validation.alignment import rule_for
 from tests import tiny
 from tests.cli.conftest import Cli, refused
 from tests.validation.engines_by_hand import DENSE, PRUNED, write_layers, write_profile
@@ -36,16 +38,20 @@ def test_a_run_is_explained_and_the_document_lies_in_it(cli: Cli, finished: Path
     assert document["fingerprint"]["batch"] == "1" and "onnxruntime" in document["fingerprint"]["runtime"]
 
 
-def test_a_run_with_an_odd_width_has_its_layers_named_and_priced(cli: Cli, odd: Path) -> None:
+@pytest.mark.parametrize(("flags", "down"), [("avx512f", 16), ("avx2", 24)])
+def test_a_run_with_an_odd_width_has_its_layers_named_and_priced(
+    cli: Cli, odd: Path, monkeypatch: pytest.MonkeyPatch, flags: str, down: int
+) -> None:
+    monkeypatch.setattr(explaining, "rule_for", lambda spec, device, _: rule_for(spec, device, flags))
     outcome = cli("explain", odd)
 
     assert outcome.code == 0, outcome.err
     assert "widths off the device's alignment" in outcome.out
     rows = {line.split()[1]: line for line in outcome.out.splitlines() if "29*" in line}
     assert rows.keys() == {"3/Conv", "6/Conv"}, outcome.out
-    assert "at 16 → 32" in rows["3/Conv"] and "at 16 → 16" in rows["3/Conv"], "the next multiples"
+    assert "at 16 → 32" in rows["3/Conv"] and f"at 16 → {down}" in rows["3/Conv"], "the next multiples"
     table = LatencyTable.load(next((odd / "explanation").glob("*.parquet")))
-    assert {29, 32, 16} <= {width for layer, _ in table.rows for width in (layer.c_in, layer.c_out)}
+    assert {29, 32, down} <= {width for layer, _ in table.rows for width in (layer.c_in, layer.c_out)}
 
     own = table_path(Settings.from_json(Run.resume(odd).settings))
     own.parent.mkdir(exist_ok=True)
