@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from frontier_bench import BATCHES, MULTIPLE, Bench, Found
 from frontier_rebuild import How, by_plans, from_plans, of_run
-from frontier_torch_pruning import OPTIONS as TORCH_PRUNING
-from frontier_torch_pruning import pruned, torch_pruning
+from frontier_torch_pruning import TORCH_PRUNING, pruned, torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -217,7 +216,7 @@ TOOLS: Mapping[str, Method] = {
     **{name: partial(torch_pruning, **options) for name, options in TORCH_PRUNING.items()},
 }
 METHODS: Mapping[str, Method] = {**OURS, **CRITERIA, **TOOLS}
-# How often importance is to be refreshed, whether weights are to train in between, and what compensation brings.
+# How often importance is refreshed, whether weights train in between, and what compensation and shares bring.
 VARIANTS: Mapping[str, Method] = {
     **{f"hwprune, milestones {count}": partial(with_hwprune, milestones=count) for count in (1, 2, 4, 8)},
     **{f"hwprune, {steps} steps between": partial(with_hwprune, milestone_steps=steps) for steps in (10, 25, 50)},
@@ -225,8 +224,6 @@ VARIANTS: Mapping[str, Method] = {
     "hwprune, cut only": plain,
     "hwprune, shares": partial(with_hwprune, objective="shares"),
     "hwprune, shares, milestones 1": partial(with_hwprune, objective="shares", milestones=1),
-    "hwprune, shares, exact": partial(with_hwprune, objective="shares", search="exact"),
-    "hwprune, shares, cut only": partial(plain, objective="shares"),
     "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
     **{
         f"Fisher / latency, milestones {count}": partial(plain, importance="fisher", milestones=count)

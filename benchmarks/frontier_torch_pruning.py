@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from hwprune.models.cifar_resnet import BasicBlock
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
+TORCH_PRUNING: Mapping[str, Mapping[str, Any]] = {
     f"Torch-Pruning, {importance}, {'isomorphic' if isomorphic else 'global'}": {
         "importance": importance,
         "isomorphic": isomorphic,

@@ -18,18 +18,18 @@ from hwprune.loop.deployment import Further
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.recovery.recipe import Recipe
 from hwprune.regularization.base import When
-from hwprune.search.objective import OBJECTIVES, Objective
+from hwprune.search.objective import Objective
 from hwprune.target import MemoryLimit, Target
 
 Way = Literal["milestones", "group-fisher"]
-WAYS: Final[tuple[Way, ...]] = get_args(Way)
 Search = Literal["greedy", "exact"]
 Spacing = Literal["proportion", "amount", "orthoreg"]
 NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "normalisation": NORMALISATIONS,
     "search": get_args(Search),
-    "objective": OBJECTIVES,
+    "objective": get_args(Objective),
     "spacing": get_args(Spacing),
+    "way": get_args(Way),
 }
 USUAL_IMPORTANCE: Final = "obs"  # ahead of Fisher where both were measured (`benchmarks/frontier.py`)
 
@@ -150,10 +150,11 @@ class Settings:
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
-        for name, usual in (("search", "greedy"), ("objective", "loss")):
-            if self.allocation and getattr(self, name) != usual:
+        asked = {"search": (self.search != "greedy", "exactly"), "objective": (self.objective != "loss", "for shares")}
+        for name, (given, how) in asked.items():
+            if self.allocation and given:
                 raise HwpruneError(
-                    f"the allocation {self.allocation!r} chooses the widths, not a search",
+                    f"the allocation {self.allocation!r} chooses the widths, so nothing is searched {how}",
                     fix=f"leave --{name} or --allocation out",
                 )
         if self.inheritance and self.milestone_steps:
@@ -176,8 +177,6 @@ class Settings:
             )
 
     def _check_way(self) -> None:
-        if self.way not in WAYS:
-            raise HwpruneError(f"unknown way {self.way!r}", fix=f"choose one of {', '.join(WAYS)}")
         if self.way == "milestones":
             return
         if self.normalisation in MEASURED:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 Objective = Literal["loss", "shares"]
-OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
 LEAST_SHARE: Final = 1e-9  # of importance that a group is said to keep, so that all of it going stays a number
 
 
@@ -17,7 +16,7 @@ def lost_at(lost: float, total: float, layers: int, objective: Objective) -> flo
     takes the network as a chain in which every layer passes on the share of its importance that stays: the product of
     those shares is to be the largest, so what is paid is minus the sum of their logarithms. It rises without bound as a
     group comes to its last channels, and does not grow with the size of the estimate, which for channels that many
-    layers share is far above any loss that a network can have.
+    layers share can be far above any loss that a network can have.
 
     Args:
         lost: importance of the channels that go, at least 0.
