@@ -16,7 +16,8 @@ from hwprune.loop.candidates import tried
 from hwprune.loop.goal import amount_of
 from hwprune.loop.group_fisher import Removed, group_fisher
 from hwprune.loop.job import Job
-from hwprune.loop.milestones import Place, plan_of
+from hwprune.loop.milestones import plan_of
+from hwprune.loop.place import Place
 from hwprune.loop.trying import Try, confirmed, meets, mended, never_met, tell
 from hwprune.loop.unmeasured import correlated_of
 from hwprune.recovery.checkpoint import write_safetensors

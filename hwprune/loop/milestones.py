@@ -1,19 +1,25 @@
-"""The way down to the target: refresh importance, search, build and measure a candidate, correct, repeat."""
+"""The way down to the target: refresh importance, search, build and measure a candidate, correct, repeat.
+
+Every search chooses among all channels that the way began with: what a milestone takes may come back further down, as
+other channels go. Not where weights train on the way: they have been trained without the channels that went.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from hwprune.graph.surgery import embedded
+from hwprune.importance.criterion import Scores
 from hwprune.loop.aim import STEP, Aims
 from hwprune.loop.candidates import ledger_of, tried
 from hwprune.loop.compensated import compensated
 from hwprune.loop.goal import milestones_of
 from hwprune.loop.job import Job
 from hwprune.loop.judging import importance, recovered_statistics
+from hwprune.loop.place import Place
 from hwprune.loop.searching import searched
 from hwprune.loop.training import train_for
 from hwprune.loop.trying import Try, confirmed, fullest, meets, mended, never_met, tell
@@ -22,33 +28,6 @@ from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.validation.ledger import Candidate
 
 CLOSE = 0.98  # a candidate that is at most this share of a target, or more up to the target, is taken
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the way down has come to.
-
-    Attributes:
-        plan: which channels are left.
-        ratios: of the goals that were met last, one for each deployment; 1 at the dense network.
-        milestones: taken so far.
-        corrections: steps of `STEP` by which each latency is aimed lower, as the last candidate taught.
-        candidate: its name; "" at the dense network.
-        weights: file of weights that were compensated or trained on the way, of the dense network's shapes; None for
-            its own.
-    """
-
-    plan: Plan
-    ratios: tuple[float, ...]
-    milestones: int = 0
-    corrections: tuple[int, ...] = ()
-    candidate: str = ""
-    weights: Path | None = None
-
-    @classmethod
-    def start(cls, job: Job) -> Place:
-        """The dense network."""
-        return cls(Plan.keeping(job.subject.network, {}), (1.0,) * len(job.all))
 
 
 def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Place:
@@ -62,7 +41,7 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
     settings = job.settings
     ends = [aim.goal.ratio for aim in aims]
     *on_the_way, last = milestones_of(ends, settings.usual_milestones, start.ratios, settings.spacing)
-    place = start
+    place = start = replace(start, known={})
     if not start.milestones:
         margins = [
             int(job.run.once(aim.job.stage("margin"), partial(aim.margin, ratio)))
@@ -71,13 +50,14 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
         place = replace(start, corrections=tuple(margins))
     for number, ratios in enumerate(on_the_way, start=start.milestones + 1):
         share = 1.0 if start.milestones else number / (1 + len(on_the_way))
-        place = _milestone(job, aims, place, ratios, share)
-    found: str = job.run.once(name, partial(_approach, job, aims, place, last, name))
+        place = _milestone(job, aims, start, place, ratios, share)
+    scores = importance(job, aims, place.plan, place.milestones + 1, place.weights)
+    place = _informed(job, place, scores)
+    found: str = job.run.once(name, partial(_approach, job, aims, place, scores, last, name))
     candidate = next(one for one in ledger_of(job).candidates if one.id == found)
     taught = _taught(aims, candidate, place)
     plan, number = plan_of(job, found), place.milestones + 1
-    weights = compensated(job, place.plan, plan, place.weights, number, name)
-    return Place(plan, last, number, taught, found, weights)
+    return Place(plan, last, number, taught, found, _compensated(job, start, place, plan, name))
 
 
 def plan_of(job: Job, candidate: str) -> Plan:
@@ -94,24 +74,37 @@ def _lower(ratios: Sequence[float], corrections: Sequence[int]) -> list[float]:
     return [ratio / STEP**steps for ratio, steps in zip(ratios, corrections, strict=True)]
 
 
-def _milestone(job: Job, aims: Aims, place: Place, ratios: tuple[float, ...], share: float) -> Place:
+def _informed(job: Job, place: Place, scores: Scores) -> Place:
+    """The place with what an estimate there has told of the channels, where they may come back."""
+    settings = job.settings
+    return place if settings.milestone_steps or settings.allocation else replace(place, known=place.learnt(scores))
+
+
+def _compensated(job: Job, start: Place, place: Place, plan: Plan, name: str) -> Path | None:
+    """Weights for ``plan``: those at ``place``, or at the start where the plan has channels that are not there."""
+    before = start if place.widened(plan) else place
+    return compensated(job, before.plan, plan, before.weights, place.milestones + 1, name)
+
+
+def _milestone(job: Job, aims: Aims, start: Place, place: Place, ratios: tuple[float, ...], share: float) -> Place:
     """The next milestone on the way, where one candidate is tried and teaches the corrections."""
     number = place.milestones + 1
     name = f"milestone-{number}"
+    scores = importance(job, aims, place.plan, number, place.weights)
+    place = _informed(job, place, scores)
 
     def pruned() -> list[int]:
-        scores = importance(job, aims, place.plan, number, place.weights)
         memory = aims[0].goal.memory
         budget = None if memory is None else memory.budget(share, _memory_factor(job, aims, place, []))
-        narrower = searched(job, aims, place.plan, place.weights, scores, _lower(ratios, place.corrections), budget)
+        narrower = searched(job, aims, place, scores, _lower(ratios, place.corrections), budget)
         candidate = tried(job, name, number, narrower, aims[0].predicted_ms(narrower.kept_widths))
         tell(aims, candidate)
         return list(_taught(aims, candidate, place))
 
     corrections = tuple(job.run.once(name, pruned))
     plan = plan_of(job, name)
-    weights = compensated(job, place.plan, plan, place.weights, number, name)
-    return Place(plan, ratios, number, corrections, name, _trained(job, plan, weights, name))
+    weights = _trained(job, plan, _compensated(job, start, place, plan, name), name)
+    return Place(plan, ratios, number, corrections, name, weights, place.known)
 
 
 def _trained(job: Job, plan: Plan, weights: Path | None, name: str) -> Path | None:
@@ -133,10 +126,9 @@ def _trained(job: Job, plan: Plan, weights: Path | None, name: str) -> Path | No
     return file
 
 
-def _approach(job: Job, aims: Aims, place: Place, ratios: Sequence[float], name: str) -> str:
+def _approach(job: Job, aims: Aims, place: Place, scores: Scores, ratios: Sequence[float], name: str) -> str:
     """Candidates at the last milestone until one is measured at or just under all targets; the best one's name."""
     number, corrections = place.milestones + 1, place.corrections
-    scores = importance(job, aims, place.plan, number, place.weights)
     bound = aims[0].goal.memory
     tries: list[Try] = []
     while len({one.candidate.id for one in tries}) < job.settings.tries:
@@ -144,7 +136,7 @@ def _approach(job: Job, aims: Aims, place: Place, ratios: Sequence[float], name:
         if any((corrections, factor) == (one.corrections, one.factor) for one in tries):
             break
         memory = None if bound is None else bound.budget(1.0, factor)
-        narrower = searched(job, aims, place.plan, place.weights, scores, _lower(ratios, corrections), memory)
+        narrower = searched(job, aims, place, scores, _lower(ratios, corrections), memory)
         widths = narrower.kept_widths
         again = [one for one in tries if dict(one.candidate.widths) == widths]
         if again and memory is not None:

@@ -10,7 +10,7 @@ from hwprune.errors import StorageError
 from hwprune.loop.candidates import ledger_of
 from hwprune.loop.goal import Goal
 from hwprune.loop.job import Job
-from hwprune.loop.milestones import Place
+from hwprune.loop.place import Place
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
 from hwprune.loop.unmeasured import passed_on

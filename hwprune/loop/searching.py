@@ -1,54 +1,55 @@
-"""One search: importance and costs of the present plan become a problem, and its solution a narrower plan."""
+"""One search: importance and costs of the present network become a problem, and its solution a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
-import numpy as np
-
-from hwprune.allocation.base import best_of
 from hwprune.cost.normalisation import MEASURED, price
 from hwprune.errors import TargetError
 from hwprune.importance.criterion import Scores
 from hwprune.loop.aim import Aims
 from hwprune.loop.allocating import allocated
 from hwprune.loop.job import Job
+from hwprune.loop.place import Place
 from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
 from hwprune.search.exact import exact
 from hwprune.search.greedy import greedy
 from hwprune.search.objective import lost_at
+from hwprune.search.order import Order
 from hwprune.search.problem import Budget, Group, Op, Problem, Solution, solved
 
 
 def searched(
     job: Job,
     aims: Aims,
-    plan: Plan,
-    weights: Path | None,
+    place: Place,
     scores: Scores,
     ratios: Sequence[float],
     memory: Budget | None,
 ) -> Plan:
-    """A narrower plan whose predicted cost on every deployment is that ratio of the dense one's."""
-    groups = tuple(_group(job, name, width, scores) for name, width in plan.kept_widths.items())
+    """A plan of channels at ``place``, or that may come back there, whose predicted cost on every deployment is that
+    ratio of the dense one's.
+    """
+    plan = place.plan
+    orders = {name: order for name in plan.kept if (order := place.order(name, scores)) is not None}
+    groups = tuple(_group(job, name, width, orders.get(name)) for name, width in plan.kept_widths.items())
     budgets = [aim.budget(ratio) for aim, ratio in zip(aims, ratios, strict=True)]
     goal = aims[0].goal
     if memory is not None and goal.memory is not None:
         budgets.append(goal.memory.within_reach(memory, {group.name: group.choices[0] for group in groups}))
     problem = Problem(groups, tuple(budgets), _price(job, aims))
     if job.settings.allocation:
-        chosen = allocated(job, plan, weights, problem, scores)
-        solution = solved(problem, {name: len(channels) for name, channels in chosen.items()})
+        places = allocated(job, plan, place.weights, problem, scores)
+        kept = {name: [plan.kept[name][i] for i in own] for name, own in places.items()}
+        solution = solved(problem, {name: len(channels) for name, channels in kept.items()})
     else:
         solution = _solution(job, problem)
-        chosen = {name: best_of(scores, name, width) for name, width in solution.widths.items()}
+        kept = {name: order.kept(solution.widths[name]) for name, order in orders.items()}
     if not solution.feasible:
         raise _short(aims, budgets, solution)
-    kept = {name: [plan.kept[name][i] for i in channels] for name, channels in chosen.items()}
-    return Plan.keeping(job.subject.network, kept)
+    return Plan.keeping(job.subject.network, {**plan.kept, **kept})
 
 
 def _price(job: Job, aims: Aims) -> tuple[Op, ...]:
@@ -87,14 +88,12 @@ def _solution(job: Job, problem: Problem) -> Solution:
     return solution
 
 
-def _group(job: Job, name: str, width: int, scores: Scores) -> Group:
-    # A group that is down to one channel is pinned in the smaller network and has no scores there.
-    narrower = tuple(choice for choice in job.subject.choices[name] if choice < width) if name in scores else ()
-    if not narrower:
+def _group(job: Job, name: str, width: int, order: Order | None) -> Group:
+    if order is None:
         return Group(name, (width,), (0.0,))
-    lost = np.concatenate([[0.0], np.cumsum(np.sort(scores[name]))])
-    widths, layers = (*narrower, width), job.subject.producers[name]
-    paid = (lost_at(float(lost[width - choice]), float(lost[-1]), layers, job.settings.objective) for choice in widths)
+    most, layers, objective = len(order.channels), job.subject.producers[name], job.settings.objective
+    widths = (*(choice for choice in job.subject.choices[name] if choice < most), most)
+    paid = (lost_at(order.lost(choice), order.lost(0), layers, objective) for choice in widths)
     return Group(name, widths, tuple(paid))
 
 
