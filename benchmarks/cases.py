@@ -17,6 +17,8 @@ import hwprune
 from hwprune.data.batches import Batch, Batches, Data
 from hwprune.models.resolve import load_model
 
+PADDED = ("resnet20", "resnet56")  # whose shortcuts add channels of zeros
+
 
 @dataclass(frozen=True)
 class Case:

@@ -26,10 +26,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from cases import add_files, given, opened
+from cases import PADDED, add_files, given, opened
 from cells import Cells, Run, by_processor
 from frontier_bench import TRAINER, Bench
-from frontier_methods import CRITERIA, METHODS, OURS, TOOLS, VARIANTS, rebuilt
+from frontier_methods import CRITERIA, FOR_PADDED, METHODS, OURS, TOOLS, VARIANTS, rebuilt
 from recording import FIGURES, RESULTS, figures, markdown
 from safetensors.torch import save_file
 from torch import nn
@@ -61,6 +61,7 @@ def main() -> int:
         for seed in options.seed
         for target in options.target
         for method in options.method
+        if name in PADDED or method not in FOR_PADDED
     ]
     if options.found is not None:
         cells.adopt(options.found, *FOUND)
@@ -83,7 +84,10 @@ def main() -> int:
         told += [f"On {processor}:", markdown(HEADS, _rows(own)), "\n".join(_verdicts(own))]
     if untrained:
         told.append(f"{untrained} more networks are found and certified, and not trained yet.")
-    text = "\n\n".join([*told, TRIED, markdown(HEADS, _rows(tried)), "Made by `benchmarks/frontier.py`."])
+    told.append(TRIED)
+    for processor, own in by_processor(tried).items():
+        told += [f"On {processor}:", markdown(HEADS, _rows(own)), "\n".join(_notes(own))]
+    text = "\n\n".join([*(part for part in told if part), "Made by `benchmarks/frontier.py`."])
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "frontier.png").write_bytes(_drawn(compared))
     print(text)
@@ -222,9 +226,16 @@ def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
 
 
 def _verdicts(runs: Sequence[Run]) -> list[str]:
-    notes = {run["note"]: run["method"].partition(",")[0] for run in runs if run.get("note")}
-    leads = [*_leads(runs, TOOLS), *_leads(runs, CRITERIA)]
-    return [f"- {line}" for line in (*leads, *(f"{method}: {note}" for note, method in notes.items()))]
+    return [*(f"- {lead}" for lead in (*_leads(runs, TOOLS), *_leads(runs, CRITERIA))), *_notes(runs)]
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    """What is different about some runs, and of which methods they are."""
+    notes: dict[str, list[str]] = {}
+    for run in runs:
+        if run.get("note"):
+            notes.setdefault(run["note"], []).append(run["method"])
+    return [f"- {'; '.join(dict.fromkeys(methods))}: {note}" for note, methods in notes.items()]
 
 
 def _drawn(runs: Sequence[Run]) -> bytes:

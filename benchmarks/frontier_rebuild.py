@@ -66,6 +66,7 @@ def of_run(run: Path, *, compensated: bool, own_weights: bool) -> dict[str, Any]
 
 def from_plans(bench: Bench, how: How, weights: Path) -> nn.Module:
     """The network, with its own weights from that file where it has some."""
+    bench = bench.rewritten() if how.get("rewritten") else bench
     network, data = bench.network, bench.case.data
     plans = [unpacked(bench, groups) for groups in how["plans"]]
     if how["own_weights"]:
@@ -74,8 +75,11 @@ def from_plans(bench: Bench, how: How, weights: Path) -> nn.Module:
         return small
     if not how["compensated"]:
         return hwprune.cut(bench.case.model, plans[-1], network)
-    model, before = copy.deepcopy(bench.case.model).to(TRAINER), hwprune.Plan.keeping(network, {})
+    whole = hwprune.Plan.keeping(network, {})
+    model, before = copy.deepcopy(bench.case.model).to(TRAINER), whole
     for number, plan in enumerate(plans, start=1):
+        if any(set(kept) - set(before.kept[name]) for name, kept in plan.kept.items()):  # channels have come back
+            model, before = copy.deepcopy(bench.case.model).to(TRAINER), whole
         if before.removed:
             small = hwprune.cut(model, before, network)
             reestimate(small, data.calibration)

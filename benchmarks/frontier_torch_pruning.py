@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from cases import PADDED
 from frontier_bench import BATCHES, MULTIPLE, Bench, Found
 from torch import nn
 from torch.nn import functional
 
-from hwprune.models.cifar_resnet import BasicBlock
+from hwprune.models.cifar_resnet import without_padding
 
 TORCH_PRUNING: Mapping[str, Mapping[str, Any]] = {
     f"Torch-Pruning, {importance}, {'isomorphic' if isomorphic else 'global'}": {
@@ -25,6 +26,7 @@ TORCH_PRUNING: Mapping[str, Mapping[str, Any]] = {
     for importance in ("magnitude", "taylor", "bn-scale", "hessian")
     for isomorphic in (False, True)
 }
+NOTE = "zero-padded shortcuts, which it cannot cut, were rewritten as 1 x 1 convolutions that compute the same"
 
 
 def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: bool = False) -> Found:
@@ -36,7 +38,8 @@ def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: b
 
 def pruned(bench: Bench, *, importance: str, isomorphic: bool) -> tuple[Callable[[float], nn.Module], int, str]:
     """What makes a network at a pruning ratio, the batches that its importance took, and what had to be rewritten."""
-    model, note = _rewritten(bench.case.model)
+    model = without_padding(bench.case.model)
+    note = NOTE if bench.case.name in PADDED else ""
     steps = _learn(model, bench, importance)
 
     def make(knob: float) -> nn.Module:
@@ -73,23 +76,6 @@ def pruned(bench: Bench, *, importance: str, isomorphic: bool) -> tuple[Callable
         return small.eval()
 
     return make, steps, note
-
-
-def _rewritten(model: nn.Module) -> tuple[nn.Module, str]:
-    """A copy that Torch-Pruning can cut, which computes the same, and what that took."""
-    model, note = copy.deepcopy(model), ""
-    for module in model.modules():
-        if not isinstance(module, BasicBlock) or not len(module.shortcut):
-            continue
-        before, after = module.conv1.in_channels, module.conv1.out_channels
-        shortcut = nn.Conv2d(before, after, 1, stride=module.conv1.stride, bias=False)
-        front = (after - before) // 2
-        with torch.no_grad():
-            shortcut.weight.zero_()
-            shortcut.weight[range(front, front + before), range(before), 0, 0] = 1
-        module.shortcut = nn.Sequential(shortcut)
-        note = "zero-padded shortcuts, which it cannot cut, were rewritten as 1 x 1 convolutions that compute the same"
-    return model.eval(), note
 
 
 def _learn(model: nn.Module, bench: Bench, importance: str) -> int:

@@ -25,7 +25,8 @@ from hwprune.loop.finish import certified, recovered, written
 from hwprune.loop.job import Job
 from hwprune.loop.masked import masked_down
 from hwprune.loop.memory import check_told
-from hwprune.loop.milestones import Place, search_down
+from hwprune.loop.milestones import search_down
+from hwprune.loop.place import Place
 from hwprune.loop.points import point
 from hwprune.loop.regularized import drawn_after, drawn_before
 from hwprune.loop.reporter import Reporter, Silent

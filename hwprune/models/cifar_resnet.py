@@ -6,6 +6,7 @@ added, so that a shortcut has no parameters.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -87,6 +88,30 @@ class CifarResNet(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(torch.flatten(self.pool(x), 1))  # type: ignore[no-any-return]
+
+
+def without_padding(network: nn.Module) -> nn.Module:
+    """A copy whose option-A shortcuts are 1 × 1 convolutions that compute the same.
+
+    Stages then have channels of their own, since no shortcut passes those of one on to the next, and the shortcuts can
+    learn. ONNX Runtime takes 0.95 of the time for ResNet-20 and -56 on the processor of `benchmarks/shortcuts.py`.
+    """
+    network = copy.deepcopy(network)
+    for block in network.modules():
+        if isinstance(block, BasicBlock) and len(block.shortcut):
+            block.shortcut = nn.Sequential(_convolution(block.conv1))
+    return network
+
+
+def _convolution(like: nn.Conv2d) -> nn.Conv2d:
+    """What stands for an option-A shortcut around a block that begins with that convolution: every second pixel."""
+    before, after = like.in_channels, like.out_channels
+    found = nn.Conv2d(before, after, 1, stride=2, bias=False).to(like.weight)
+    front = (after - before) // 2
+    with torch.no_grad():
+        found.weight.zero_()
+        found.weight[range(front, front + before), range(before)] = 1.0
+    return found
 
 
 def takes(*input_shape: int) -> Callable[[Callable[_Arguments, _Network]], Callable[_Arguments, _Network]]:

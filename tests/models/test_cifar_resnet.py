@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from hwprune import analyze
 from hwprune.models import cifar_resnet
-from hwprune.models.cifar_resnet import BasicBlock, resnet20
+from hwprune.models.cifar_resnet import BasicBlock, resnet20, without_padding
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,18 @@ def test_widths_of_the_shortcut_are_in_a_modules_attribute() -> None:
 
     assert isinstance(pad, nn.ZeroPad3d)
     assert pad.padding == (0, 0, 0, 0, 16, 16)
+
+
+def test_without_padding_computes_the_same_and_stages_have_channels_of_their_own() -> None:
+    network = resnet20().double().eval()
+    before = copy.deepcopy(network.state_dict())
+    own, x = without_padding(network), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+
+    torch.testing.assert_close(own(x), network(x), rtol=1e-12, atol=1e-12)
+    assert not any(isinstance(module, nn.ZeroPad3d) for module in own.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    widths = analyze(own.float(), torch.zeros(1, 3, 32, 32)).widths
+    assert [widths[name] for name in ("conv1", "layer2.0.conv2", "layer3.0.conv2")] == [16, 32, 64]
 
 
 @pytest.mark.parametrize(("channels", "size", "classes"), [(1, 28, 10), (3, 32, 100), (4, 33, 2)])
