@@ -44,6 +44,7 @@ LR = {"mobilenet_v2": 0.001}
 KNOWN = {**METHODS, **VARIANTS}
 HEADS = ("network", "target", "method", *FIGURES)
 WEIGHTS = ".safetensors"  # of a network that was trained while it was pruned
+ACROSS = 3  # panels of the picture
 NAMES = ("network", "target", "method", "seed")  # of a run
 # What training leaves as it is.
 FOUND = ("how", "certified", "pruning_steps", "note", "pruning_s", "macs", "parameters")
@@ -245,8 +246,12 @@ def _drawn(runs: Sequence[Run]) -> bytes:
     import matplotlib.pyplot as plt
 
     shown = sorted({(run["network"], run["processor"]) for run in runs})
-    figure, panels = plt.subplots(1, max(1, len(shown)), figsize=(8 * max(1, len(shown)), 6), squeeze=False)
-    for panel, (network, processor) in zip(panels[0], shown, strict=False):
+    across = max(1, min(ACROSS, len(shown)))
+    down = max(1, -(-len(shown) // across))
+    figure, panels = plt.subplots(down, across, figsize=(8 * across, 6 * down), squeeze=False)
+    for panel in panels.flat[len(shown) :]:
+        panel.axis("off")
+    for panel, (network, processor) in zip(panels.flat, shown, strict=False):
         own = [run for run in by_processor(runs)[processor] if run["network"] == network and "failed" not in run]
         cells = _cells(own)
         for method in dict.fromkeys(key[2] for key in cells):
