@@ -94,7 +94,7 @@ def without_padding(network: nn.Module) -> nn.Module:
     """A copy whose option-A shortcuts are 1 × 1 convolutions that compute the same.
 
     Stages then have channels of their own, since no shortcut passes those of one on to the next, and the shortcuts can
-    learn. ONNX Runtime takes 0.95 of the time for ResNet-20 and -56 on the processor of `benchmarks/shortcuts.py`.
+    learn. ONNX Runtime takes 94 to 95 % of the time on a processor without AVX-512 (`benchmarks/shortcuts.py`).
     """
     network = copy.deepcopy(network)
     for block in network.modules():
