@@ -51,8 +51,7 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
     for number, ratios in enumerate(on_the_way, start=start.milestones + 1):
         share = 1.0 if start.milestones else number / (1 + len(on_the_way))
         place = _milestone(job, aims, start, place, ratios, share)
-    scores = importance(job, aims, place.plan, place.milestones + 1, place.weights)
-    place = _informed(job, place, scores)
+    scores, place = _judged(job, aims, place)
     found: str = job.run.once(name, partial(_approach, job, aims, place, scores, last, name))
     candidate = next(one for one in ledger_of(job).candidates if one.id == found)
     taught = _taught(aims, candidate, place)
@@ -74,10 +73,12 @@ def _lower(ratios: Sequence[float], corrections: Sequence[int]) -> list[float]:
     return [ratio / STEP**steps for ratio, steps in zip(ratios, corrections, strict=True)]
 
 
-def _informed(job: Job, place: Place, scores: Scores) -> Place:
-    """The place with what an estimate there has told of the channels, where they may come back."""
-    settings = job.settings
-    return place if settings.milestone_steps or settings.allocation else replace(place, known=place.learnt(scores))
+def _judged(job: Job, aims: Aims, place: Place) -> tuple[Scores, Place]:
+    """Importance of the channels at a place, and the place that knows of it where they may come back."""
+    scores = importance(job, aims, place.plan, place.milestones + 1, place.weights)
+    if job.settings.milestone_steps or job.settings.allocation:
+        return scores, place
+    return scores, replace(place, known=place.learnt(scores))
 
 
 def _compensated(job: Job, start: Place, place: Place, plan: Plan, name: str) -> Path | None:
@@ -90,8 +91,7 @@ def _milestone(job: Job, aims: Aims, start: Place, place: Place, ratios: tuple[f
     """The next milestone on the way, where one candidate is tried and teaches the corrections."""
     number = place.milestones + 1
     name = f"milestone-{number}"
-    scores = importance(job, aims, place.plan, number, place.weights)
-    place = _informed(job, place, scores)
+    scores, place = _judged(job, aims, place)
 
     def pruned() -> list[int]:
         memory = aims[0].goal.memory

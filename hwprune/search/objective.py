@@ -20,7 +20,7 @@ def lost_at(lost: float, total: float, layers: int, objective: Objective) -> flo
 
     Args:
         lost: importance of the channels that go, at least 0.
-        total: of all channels of the group that are present.
+        total: of all channels that the group may keep.
         layers: that make these channels: convolutions, linear layers.
     """
     if objective == "loss":
