@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from cases import Case, First
@@ -33,6 +33,7 @@ from hwprune.runtimes.select import RuntimeSpec, spec_for
 from hwprune.validation.certify import Certificate, certify
 from hwprune.validation.engine import measure_ratio
 
+T = TypeVar("T")
 HALVINGS = 7  # of the range of a method's knob
 TRIES = 4  # aims until one is certified
 BATCHES = 8  # of training data for one estimate of importance
@@ -152,9 +153,13 @@ class Bench:
     def met(self, target: float, make: Callable[[float], nn.Module]) -> float:
         """The knob whose network, ``make(knob)``, is certified within the target and is pruned least, as far as
         bisection finds it; it goes from 0, nothing pruned, to 1.
+
+        Raises:
+            EngineError: none is measured or certified within the target.
         """
-        aim, known = target, dict[float, float]()
-        for _ in range(TRIES):
+        known = dict[float, float]()
+
+        def halved(aim: float) -> tuple[float, nn.Module]:
             low, high, best = 0.0, 1.0, None
             for _ in range(HALVINGS):
                 knob = (low + high) / 2
@@ -163,9 +168,22 @@ class Bench:
                 low, high = (low, knob) if known[knob] <= aim else (knob, high)
                 best = knob if known[knob] <= aim else best
             if best is None:
-                break
-            upper = self.certified(make(best)).upper(SURE)  # as hwprune takes its own candidates
+                raise EngineError(f"no network was measured within {aim:.1%}", where=f"knobs: {sorted(known.items())}")
+            return best, make(best)
+
+        return self.aimed(target, target, halved)
+
+    def aimed(self, target: float, aim: float, find: Callable[[float], tuple[T, nn.Module]]) -> T:
+        """What ``find(aim)`` tells of the first network that is certified within the target, as hwprune takes its own
+        candidates; each aim is lower by as much as the certificate before was above.
+
+        Raises:
+            EngineError: none was certified within the target.
+        """
+        for _ in range(TRIES):
+            found, small = find(aim)
+            upper = self.certified(small).upper(SURE)
             if upper <= target:
-                return best
+                return found
             aim *= target / upper * 0.995
-        raise EngineError(f"no network was certified at {target:.0%}", where=f"measured: {sorted(known.items())}")
+        raise EngineError(f"no network was certified within {target:.0%}", where=f"the last was within {upper:.1%}")

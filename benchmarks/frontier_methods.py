@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from frontier_bench import BATCHES, MULTIPLE, TRIES, Bench, Found
+from frontier_bench import BATCHES, MULTIPLE, Bench, Found
 from frontier_rebuild import How, by_plans, from_plans, of_run
 from frontier_torch_pruning import TORCH_PRUNING, pruned, torch_pruning
 from torch import Tensor, nn
@@ -30,14 +29,12 @@ from torch.nn import functional
 import hwprune
 from hwprune.cost.normalisation import latency_ops
 from hwprune.data.batches import Batch
-from hwprune.errors import EngineError
 from hwprune.importance.magnitude import Magnitude
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.loop.prediction import measured_table, uncalibrated
 from hwprune.loop.reporter import Silent
 from hwprune.loop.settings import Settings
 from hwprune.loop.subject import Subject
-from hwprune.loop.trying import SURE
 from hwprune.recovery.recipe import Recipe
 from hwprune.search.exact import exact
 from hwprune.search.problem import Budget, Group, Op, Problem
@@ -77,14 +74,12 @@ def with_convolutions(bench: Bench, target: float, **options: Any) -> Found:
         EngineError: none was certified.
     """
     own = bench.rewritten()
-    aim = target / median(bench.ratio(own.case.model) for _ in range(3))
-    for _ in range(TRIES):
-        found = with_hwprune(own, aim, **options)
-        upper = bench.certified(found.network).upper(SURE)
-        if upper <= target:
-            return replace(found, how={**found.how, "rewritten": True})
-        aim *= target / upper * 0.995
-    raise EngineError(f"no network was certified at {target:.0%}")
+
+    def found(aim: float) -> tuple[Found, nn.Module]:
+        run = with_hwprune(own, aim, **options)
+        return replace(run, how={**run.how, "rewritten": True}), run.network
+
+    return bench.aimed(target, target / bench.certified(own.case.model).comparison.ratio, found)
 
 
 def steps_of(run: Path) -> int:
@@ -221,6 +216,7 @@ OURS: Mapping[str, Method] = {
     "hwprune, Fisher": partial(with_hwprune, importance="fisher"),
     "hwprune, Fisher, exact": partial(with_hwprune, importance="fisher", search="exact"),
     "hwprune, shortcuts rewritten": with_convolutions,
+    "hwprune, shortcuts rewritten, exact": partial(with_convolutions, search="exact"),
 }
 # Importance of other papers over cost, with hwprune's coupled channels, tables and search.
 CRITERIA: Mapping[str, Method] = {
@@ -237,7 +233,6 @@ TOOLS: Mapping[str, Method] = {
     "uniform widths": uniform,
     **{name: partial(torch_pruning, **options) for name, options in TORCH_PRUNING.items()},
 }
-FOR_PADDED = ("hwprune, shortcuts rewritten", "hwprune, shortcuts rewritten, shares")  # for networks of `PADDED` alone
 METHODS: Mapping[str, Method] = {**OURS, **CRITERIA, **TOOLS}
 # How often importance is refreshed, whether weights train in between, and what compensation and shares bring.
 VARIANTS: Mapping[str, Method] = {
@@ -256,3 +251,4 @@ VARIANTS: Mapping[str, Method] = {
     "Fisher / latency, 25 steps between": partial(plain, importance="fisher", milestone_steps=25),
     "Fisher / latency, damped 150 steps": partial(plain, importance="fisher", damping_steps=150),
 }
+FOR_PADDED = [name for name in (*OURS, *VARIANTS) if "shortcuts rewritten" in name]  # for networks of `PADDED` alone

@@ -78,7 +78,7 @@ def from_plans(bench: Bench, how: How, weights: Path) -> nn.Module:
     whole = hwprune.Plan.keeping(network, {})
     model, before = copy.deepcopy(bench.case.model).to(TRAINER), whole
     for number, plan in enumerate(plans, start=1):
-        if any(set(kept) - set(before.kept[name]) for name, kept in plan.kept.items()):  # channels have come back
+        if plan.widens(before):
             model, before = copy.deepcopy(bench.case.model).to(TRAINER), whole
         if before.removed:
             small = hwprune.cut(model, before, network)

@@ -105,6 +105,10 @@ class Plan:
         gone = {name: tuple(sorted(set(range(self.widths[name])) - set(kept))) for name, kept in self.kept.items()}
         return {name: indices for name, indices in gone.items() if indices}
 
+    def widens(self, before: Plan) -> bool:
+        """Whether it keeps channels that ``before``, a plan for the same network, does not."""
+        return any(set(kept) - set(before.kept[name]) for name, kept in self.kept.items())
+
     def check_fits(self, network: Grouped) -> None:
         """Raise `PlanError` unless the plan was made for a network with the same groups as ``network``."""
         groups = {group.name: group for group in network.groups}

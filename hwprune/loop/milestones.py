@@ -83,7 +83,7 @@ def _judged(job: Job, aims: Aims, place: Place) -> tuple[Scores, Place]:
 
 def _compensated(job: Job, start: Place, place: Place, plan: Plan, name: str) -> Path | None:
     """Weights for ``plan``: those at ``place``, or at the start where the plan has channels that are not there."""
-    before = start if place.widened(plan) else place
+    before = start if plan.widens(place.plan) else place
     return compensated(job, before.plan, plan, before.weights, place.milestones + 1, name)
 
 

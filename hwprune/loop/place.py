@@ -63,7 +63,3 @@ class Place:
         if own is None and known is not None and len(present) == 1:
             own = known[list(present)]
         return None if own is None else Order.of(present, own, known)
-
-    def widened(self, plan: Plan) -> bool:
-        """Whether that plan has channels that are not here any more."""
-        return any(set(kept) - set(self.plan.kept[name]) for name, kept in plan.kept.items())

@@ -68,12 +68,12 @@ def test_a_group_of_one_channel_may_widen_again_where_channels_may_come_back() -
     assert order is not None and order.kept(1) == [0] and order.kept(3) == [0, 46, 47]
 
 
-def test_a_place_is_widened_by_a_plan_with_channels_that_it_has_lost() -> None:
-    here = place({"3": range(8), "6": range(8)})
+def test_a_plan_widens_a_place_with_channels_that_it_has_lost() -> None:
+    here = place({"3": range(8), "6": range(8)}).plan
 
-    assert here.widened(place({"3": range(9), "6": range(4)}).plan)
-    assert here.widened(place({"3": range(8, 10), "6": range(4)}).plan)
-    assert not here.widened(place({"0": range(4), "3": range(8), "6": range(4)}).plan)
+    assert place({"3": range(9), "6": range(4)}).plan.widens(here)
+    assert place({"3": range(8, 10), "6": range(4)}).plan.widens(here)
+    assert not place({"0": range(4), "3": range(8), "6": range(4)}).plan.widens(here)
 
 
 def test_what_a_milestone_took_comes_back_where_other_channels_go_instead(tmp_path: Path) -> None:
