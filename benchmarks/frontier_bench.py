@@ -152,9 +152,9 @@ class Bench:
         small.cpu()
         return {"untrained": untrained.top1, "tuned": tuned.top1}
 
-    def met(self, target: float, make: Callable[[float], nn.Module]) -> float:
+    def met(self, target: float, make: Callable[[float], nn.Module]) -> tuple[float, nn.Module]:
         """The knob whose network, ``make(knob)``, is certified within the target and is pruned least, as far as
-        bisection finds it; it goes from 0, nothing pruned, to 1.
+        bisection finds it, and that network; the knob goes from 0, nothing pruned, to 1.
 
         Raises:
             EngineError: none is measured or certified within the target.
@@ -166,14 +166,12 @@ class Bench:
             for _ in range(HALVINGS):
                 knob = (low + high) / 2
                 small = make(knob)
-                shapes = _shapes(small)
-                if shapes not in known:
-                    known[shapes] = self.ratio(small)
-                if known[shapes] > aim:
+                taken = _once(known, small, self.ratio)
+                if taken > aim:
                     low = knob
                     continue
                 high, best = knob, (knob, small)
-                if known[shapes] >= CLOSE * aim:
+                if taken >= CLOSE * aim:
                     break
             if best is None:
                 raise EngineError(
@@ -183,30 +181,30 @@ class Bench:
 
         return self.aimed(target, target, halved)
 
-    def aimed(self, target: float, aim: float, find: Callable[[float], tuple[T, nn.Module]]) -> T:
+    def aimed(self, target: float, aim: float, find: Callable[[float], tuple[T, nn.Module]]) -> tuple[T, nn.Module]:
         """What ``find(aim)`` tells of the network that is certified nearest to the target, within it, as hwprune takes
         its own candidates; each aim is mended by what the certificate before was off, until one is near.
 
         Raises:
             EngineError: none was certified within the target.
         """
-        known, best, fullest = dict[Shapes, float](), list[T](), 0.0
+        known, met = dict[Shapes, float](), list[tuple[float, tuple[T, nn.Module]]]()
         for _ in range(TRIES):
-            found, small = find(aim)
-            shapes = _shapes(small)
-            if shapes not in known:
-                known[shapes] = self.certified(small).upper(SURE)
-            upper = known[shapes]
-            if fullest < upper <= target:
-                best, fullest = [found], upper
-            if NEAR * target <= upper <= target:
-                break
+            found = find(aim)
+            upper = _once(known, found[1], lambda small: self.certified(small).upper(SURE))
+            if upper <= target:
+                met.append((upper, found))
+                if upper >= NEAR * target:
+                    break
             aim *= target / upper * 0.995
-        if not best:
+        if not met:
             raise EngineError(f"no network was certified within {target:.0%}", where=f"the last was within {upper:.1%}")
-        return best[0]
+        return max(met, key=lambda one: one[0])[1]
 
 
-def _shapes(network: nn.Module) -> Shapes:
-    """What networks of one latency have in common."""
-    return tuple(one.shape for one in network.parameters())
+def _once(known: dict[Shapes, float], small: nn.Module, measure: Callable[[nn.Module], float]) -> float:
+    """What ``measure`` says of the first network of these shapes: networks of the same have one latency."""
+    shapes = tuple(one.shape for one in small.parameters())
+    if shapes not in known:
+        known[shapes] = measure(small)
+    return known[shapes]

@@ -79,7 +79,7 @@ def with_convolutions(bench: Bench, target: float, **options: Any) -> Found:
         run = with_hwprune(own, aim, **options)
         return replace(run, how={**run.how, "rewritten": True}), run.network
 
-    return bench.aimed(target, target / bench.certified(own.case.model).comparison.ratio, found)
+    return bench.aimed(target, target / bench.certified(own.case.model).comparison.ratio, found)[0]
 
 
 def steps_of(run: Path) -> int:
@@ -126,8 +126,8 @@ def _met(bench: Bench, target: float, plan: Callable[[float], hwprune.Plan], *, 
     def make(knob: float) -> nn.Module:
         return hwprune.cut(bench.case.model, plan(knob), bench.network)
 
-    knob = bench.met(target, make)
-    return Found(make(knob), steps, by_plans([plan(knob)]))
+    knob, small = bench.met(target, make)
+    return Found(small, steps, by_plans([plan(knob)]))
 
 
 def rebuilt(bench: Bench, method: str, how: How, weights: Path) -> nn.Module:

@@ -32,8 +32,8 @@ NOTE = "zero-padded shortcuts, which it cannot cut, were rewritten as 1 x 1 conv
 def torch_pruning(bench: Bench, target: float, *, importance: str, isomorphic: bool = False) -> Found:
     """Torch-Pruning, global over all layers."""
     make, steps, note = pruned(bench, importance=importance, isomorphic=isomorphic)
-    knob = bench.met(target, make)
-    return Found(make(knob), steps, {"knob": knob}, note)
+    knob, small = bench.met(target, make)
+    return Found(small, steps, {"knob": knob}, note)
 
 
 def pruned(bench: Bench, *, importance: str, isomorphic: bool) -> tuple[Callable[[float], nn.Module], int, str]:
