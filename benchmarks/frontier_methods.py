@@ -243,6 +243,8 @@ VARIANTS: Mapping[str, Method] = {
     "hwprune, shares": partial(with_hwprune, objective="shares"),
     "hwprune, shares, milestones 1": partial(with_hwprune, objective="shares", milestones=1),
     "hwprune, shortcuts rewritten, shares": partial(with_convolutions, objective="shares"),
+    "hwprune, odds": partial(with_hwprune, objective="odds"),
+    "hwprune, shortcuts rewritten, odds": partial(with_convolutions, objective="odds"),
     "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
     **{
         f"Fisher / latency, milestones {count}": partial(plain, importance="fisher", milestones=count)

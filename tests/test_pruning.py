@@ -20,6 +20,7 @@ from hwprune.loop.settings import Settings
 from hwprune.loop.trying import SURE
 from hwprune.pruning import Result
 from hwprune.recovery.recipe import Recipe
+from hwprune.search.objective import Objective
 from hwprune.validation.certify import Certificate
 from tests import tiny
 
@@ -83,6 +84,13 @@ def test_the_exact_search_meets_a_target_and_writes_what_it_proved(tmp_path: Pat
 
     assert found.pruned.macs <= 0.5 * found.dense.macs
     assert "exact search: importance" in (found.directory / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("objective", ["odds", "shares"])
+def test_a_target_is_met_whatever_is_to_be_least(tmp_path: Path, objective: Objective) -> None:
+    found = prune(tmp_path, "macs:50%", replace(QUICK, multiple=4, objective=objective))
+
+    assert found.pruned.macs <= 0.5 * found.dense.macs
 
 
 def test_the_target_is_met_as_measured(result: Result) -> None:

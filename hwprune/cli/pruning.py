@@ -118,7 +118,7 @@ def prune(
     ] = "greedy",
     objective: Annotated[
         Objective,
-        Text(help="the search's: least loss at once, or least of each layer's importance", rich_help_panel=CHANNELS),
+        Text(help="the search's: loss at once, over what groups keep, or shares of layers", rich_help_panel=CHANNELS),
     ] = "loss",
     multiple: Annotated[
         int, Text(help="widths are multiples of this; 0 chooses by the device", rich_help_panel=CHANNELS)

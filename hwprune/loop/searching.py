@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from hwprune.cost.normalisation import MEASURED, price
 from hwprune.errors import TargetError
@@ -16,9 +17,16 @@ from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
 from hwprune.search.exact import exact
 from hwprune.search.greedy import greedy
-from hwprune.search.objective import lost_at
+from hwprune.search.objective import Objective, lost_at
 from hwprune.search.order import Order
 from hwprune.search.problem import Budget, Group, Op, Problem, Solution, solved
+
+# What the log says is lost.
+PAID: Final[Mapping[Objective, str]] = {
+    "loss": "importance",
+    "odds": "importance over the share that stays",
+    "shares": "logarithm of shares",
+}
 
 
 def searched(
@@ -83,8 +91,7 @@ def _solution(job: Job, problem: Problem) -> Solution:
     solution = exact(problem)
     if solution.feasible:
         proof = "" if solution.bound is None else f", of which {solution.bound:.4g} must be"
-        what = "importance" if job.settings.objective == "loss" else "logarithm of shares"
-        job.run.log(f"exact search: {what} {solution.lost:.4g} lost{proof}")
+        job.run.log(f"exact search: {PAID[job.settings.objective]} {solution.lost:.4g} lost{proof}")
     return solution
 
 

@@ -50,8 +50,8 @@ class Settings:
         compensate: whether the layers that read removed channels take over what those told, by least squares.
         normalisation: what importance is divided by.
         search: "greedy", or "exact": with a proof of how near to the best the widths are.
-        objective: what is to be least: the "loss" that importance estimates, or the "shares" of it that layers lose,
-            each in proportion to its own (see `hwprune.search.objective`).
+        objective: what is to be least: the "loss" that importance estimates, the same over what each group keeps
+            ("odds"), or the "shares" that layers lose of theirs (see `hwprune.search.objective`).
         allocation: a way of the field to choose widths, in the place of a search for the least importance lost:
             "adapruner-style", "epruner" and others (see `hwprune.catalogue`); "" for the search.
         inheritance: a rule by which channels are chosen anew in the dense network once the widths are known:
@@ -150,9 +150,9 @@ class Settings:
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
-        asked = {"search": (self.search != "greedy", "exactly"), "objective": (self.objective != "loss", "for shares")}
-        for name, (given, how) in asked.items():
-            if self.allocation and given:
+        asked = {"search": ("greedy", "exactly"), "objective": ("loss", f"for {self.objective}")}
+        for name, (usual, how) in asked.items():
+            if self.allocation and getattr(self, name) != usual:
                 raise HwpruneError(
                     f"the allocation {self.allocation!r} chooses the widths, so nothing is searched {how}",
                     fix=f"leave --{name} or --allocation out",

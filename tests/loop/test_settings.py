@@ -54,6 +54,7 @@ def test_settings_come_back_from_json(settings: Settings) -> None:
         {"search": "luck"},
         {"objective": "luck"},
         {"objective": "shares", "allocation": "epruner"},
+        {"objective": "odds", "allocation": "epruner"},
         {"objective": "shares", "way": "group-fisher", "normalisation": "memory"},
         {"search": "exact", "normalisation": "memory"},
     ],

@@ -1,9 +1,10 @@
-"""What a search adds up: the laws of the two objectives, and the search for the largest product against brute force."""
+"""What a search adds up: the laws of the objectives, and the search for the largest product against brute force."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hwprune.search.exact import exact
-from hwprune.search.objective import lost_at
+from hwprune.search.objective import Objective, lost_at
 from hwprune.search.problem import Budget, Group, Op, Problem
 
 _IMPORTANCE = st.floats(0.01, 100)
@@ -20,6 +21,21 @@ _IMPORTANCE = st.floats(0.01, 100)
 @given(_IMPORTANCE, _IMPORTANCE, st.integers(1, 30))
 def test_the_loss_is_importance_as_it_is(lost: float, stays: float, layers: int) -> None:
     assert lost_at(lost, lost + stays, layers, "loss") == lost
+
+
+@given(_IMPORTANCE, _IMPORTANCE, st.integers(1, 30))
+def test_odds_are_what_goes_against_what_stays(lost: float, stays: float, layers: int) -> None:
+    assert lost_at(lost, lost + stays, layers, "odds") == pytest.approx((lost + stays) * lost / stays)
+
+
+@given(st.floats(0.01, 0.98), st.floats(1e-3, 0.01), st.floats(1e-3, 1e3), st.integers(1, 30))
+def test_odds_cost_more_the_less_a_group_keeps(gone: float, more: float, total: float, layers: int) -> None:
+    first, then = (
+        (lost_at((start + more) * total, total, layers, "odds") - lost_at(start * total, total, layers, "odds")) / total
+        for start in (0.0, gone)
+    )
+
+    assert more <= first < then
 
 
 @given(_IMPORTANCE, _IMPORTANCE, st.integers(1, 30), st.floats(1e-3, 1e3))
@@ -40,13 +56,15 @@ def test_shares_of_two_cuts_in_turn_add_up_to_those_of_one(first: float, second:
     assert in_turn == pytest.approx(at_once, rel=1e-6, abs=1e-12)
 
 
+@pytest.mark.parametrize("objective", get_args(Objective))
 @pytest.mark.parametrize(("lost", "total"), [(0.0, 0.0), (0.0, 5.0)])
-def test_what_loses_nothing_costs_nothing(lost: float, total: float) -> None:
-    assert lost_at(lost, total, 3, "shares") == 0.0
+def test_what_loses_nothing_costs_nothing(lost: float, total: float, objective: Objective) -> None:
+    assert lost_at(lost, total, 3, objective) == 0.0
 
 
-def test_all_of_it_costs_a_number() -> None:
-    assert 20.0 < lost_at(5.0, 5.0, 1, "shares") < math.inf
+@pytest.mark.parametrize("objective", ["odds", "shares"])
+def test_all_of_it_costs_a_number(objective: Objective) -> None:
+    assert 20.0 < lost_at(5.0, 5.0, 1, objective) < math.inf
 
 
 @settings(max_examples=60)
