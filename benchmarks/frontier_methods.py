@@ -59,6 +59,7 @@ def with_hwprune(bench: Bench, target: float, **options: Any) -> Found:
     )
     estimates = len(list(found.directory.glob("importance-*.safetensors")))
     trained = len(list(found.directory.glob("trained-milestone-*.safetensors"))) * settings.milestone_steps
+    trained += len(list(found.directory.glob("trained-target*.safetensors"))) * settings.proposal_steps
     trained += settings.damping_steps
     by_paper = steps_of(found.directory)
     compensated = settings.compensate and not settings.fades and not by_paper
@@ -245,6 +246,8 @@ VARIANTS: Mapping[str, Method] = {
     "hwprune, shortcuts rewritten, shares": partial(with_convolutions, objective="shares"),
     "hwprune, odds": partial(with_hwprune, objective="odds"),
     "hwprune, shortcuts rewritten, odds": partial(with_convolutions, objective="odds"),
+    "hwprune, 2 proposals": partial(with_hwprune, proposals=2, proposal_steps=72),
+    "hwprune, shortcuts rewritten, 2 proposals": partial(with_convolutions, proposals=2, proposal_steps=72),
     "hwprune, magnitude": partial(with_hwprune, importance="magnitude"),
     **{
         f"Fisher / latency, milestones {count}": partial(plain, importance="fisher", milestones=count)

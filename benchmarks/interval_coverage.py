@@ -20,7 +20,7 @@ import numpy as np
 from recording import RESULTS, markdown, record
 
 from hwprune.comparison import Comparison, compare
-from hwprune.loop.milestones import CLOSE
+from hwprune.loop.approach import CLOSE
 from hwprune.loop.trying import SURE
 from hwprune.units import format_percent
 from hwprune.validation.certify import FEWEST_REBUILDS, MOST_REBUILDS, compare_until_narrow

@@ -161,6 +161,10 @@ def prune(
     tries: Annotated[
         int, Text(help="candidates at the target until one is measured to meet it", rich_help_panel=CHANNELS)
     ] = 6,
+    proposals: Annotated[
+        int, Text(help="networks at the target, each trained a little; the best goes on", rich_help_panel=CHANNELS)
+    ] = 1,
+    proposal_steps: Annotated[int, Text(help="of training of each", rich_help_panel=CHANNELS)] = 100,
     epochs: Annotated[int, Text(help="of fine-tuning; 0 leaves it out", rich_help_panel=TUNING)] = 20,
     max_steps: Annotated[int | None, Text(help="of fine-tuning at most", rich_help_panel=TUNING)] = None,
     lr: Annotated[float, Text(help="highest learning rate; 1e-3 suits adamw", rich_help_panel=TUNING)] = 0.02,
@@ -212,6 +216,8 @@ def prune(
         regularizer=regularizer,
         regularizer_steps=regularizer_steps,
         tries=tries,
+        proposals=proposals,
+        proposal_steps=proposal_steps,
         engines=tuple(engine or ()),
         engine_timeout_s=engine_timeout,
         recipe=recipe,

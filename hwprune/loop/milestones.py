@@ -6,28 +6,27 @@ other channels go. Not where weights train on the way: they have been trained wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hwprune.graph.surgery import embedded
+from hwprune.errors import TargetError
 from hwprune.importance.criterion import Scores
-from hwprune.loop.aim import STEP, Aims
+from hwprune.loop.aim import Aims
+from hwprune.loop.approach import approach, lower, memory_factor
 from hwprune.loop.candidates import ledger_of, tried
 from hwprune.loop.compensated import compensated
 from hwprune.loop.goal import milestones_of
 from hwprune.loop.job import Job
-from hwprune.loop.judging import importance, recovered_statistics
+from hwprune.loop.judging import importance
 from hwprune.loop.place import Place
+from hwprune.loop.proposals import best_of, others
 from hwprune.loop.searching import searched
-from hwprune.loop.training import train_for
-from hwprune.loop.trying import Try, confirmed, fullest, meets, mended, never_met, tell
+from hwprune.loop.training import trained
+from hwprune.loop.trying import tell
 from hwprune.plan import Plan
-from hwprune.recovery.checkpoint import write_safetensors
+from hwprune.search.alternatives import Bounds
 from hwprune.validation.ledger import Candidate
-
-CLOSE = 0.98  # a candidate that is at most this share of a target, or more up to the target, is taken
 
 
 def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Place:
@@ -52,11 +51,35 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
         share = 1.0 if start.milestones else number / (1 + len(on_the_way))
         place = _milestone(job, aims, start, place, ratios, share)
     scores, place = _judged(job, aims, place)
-    found: str = job.run.once(name, partial(_approach, job, aims, place, scores, last, name))
+    found: str = job.run.once(name, partial(approach, job, aims, place, scores, last, name))
+    end = _end(job, aims, start, place, last, found, name)
+    if settings.proposals == 1:
+        return end
+    proposals = {name: end}
+    for number, bounds in enumerate(others(job, aims, place, scores, end, name), start=1):
+        own = f"{name}-other-{number}"
+        found = job.run.once(own, partial(_reached, job, aims, place, scores, last, own, bounds))
+        if found:
+            proposals[own] = _end(job, aims, start, place, last, found, own)
+    return best_of(job, proposals, name) if len(proposals) > 1 else end
+
+
+def _reached(
+    job: Job, aims: Aims, place: Place, scores: Scores, last: tuple[float, ...], name: str, bounds: Bounds
+) -> str:
+    """The candidate within bounds that meets the targets; "" where there is none."""
+    try:
+        return approach(job, aims, place, scores, last, name, bounds)
+    except TargetError as error:
+        job.reporter.note(f"{name} is no proposal: {error.what}")
+        return ""
+
+
+def _end(job: Job, aims: Aims, start: Place, place: Place, last: tuple[float, ...], found: str, name: str) -> Place:
+    """The place where the candidate ``found`` is all there is, with its weights."""
     candidate = next(one for one in ledger_of(job).candidates if one.id == found)
-    taught = _taught(aims, candidate, place)
-    plan, number = plan_of(job, found), place.milestones + 1
-    return Place(plan, last, number, taught, found, _compensated(job, start, place, plan, name))
+    taught, plan = _taught(aims, candidate, place), plan_of(job, found)
+    return Place(plan, last, place.milestones + 1, taught, found, _compensated(job, start, place, plan, name))
 
 
 def plan_of(job: Job, candidate: str) -> Plan:
@@ -66,11 +89,6 @@ def plan_of(job: Job, candidate: str) -> Plan:
 
 def _taught(aims: Aims, candidate: Candidate, place: Place) -> tuple[int, ...]:
     return tuple(aim.taught(candidate, before) for aim, before in zip(aims, place.corrections, strict=True))
-
-
-def _lower(ratios: Sequence[float], corrections: Sequence[int]) -> list[float]:
-    """What to aim at, so that these ratios are measured."""
-    return [ratio / STEP**steps for ratio, steps in zip(ratios, corrections, strict=True)]
 
 
 def _judged(job: Job, aims: Aims, place: Place) -> tuple[Scores, Place]:
@@ -95,71 +113,15 @@ def _milestone(job: Job, aims: Aims, start: Place, place: Place, ratios: tuple[f
 
     def pruned() -> list[int]:
         memory = aims[0].goal.memory
-        budget = None if memory is None else memory.budget(share, _memory_factor(job, aims, place, []))
-        narrower = searched(job, aims, place, scores, _lower(ratios, place.corrections), budget)
+        budget = None if memory is None else memory.budget(share, memory_factor(job, aims, place, []))
+        narrower = searched(job, aims, place, scores, lower(ratios, place.corrections), budget, {})
         candidate = tried(job, name, number, narrower, aims[0].predicted_ms(narrower.kept_widths))
         tell(aims, candidate)
         return list(_taught(aims, candidate, place))
 
     corrections = tuple(job.run.once(name, pruned))
     plan = plan_of(job, name)
-    weights = _trained(job, plan, _compensated(job, start, place, plan, name), name)
+    weights = _compensated(job, start, place, plan, name)
+    if job.settings.milestone_steps:
+        weights = trained(job, plan, weights, name, job.settings.milestone_steps)
     return Place(plan, ratios, number, corrections, name, weights, place.known)
-
-
-def _trained(job: Job, plan: Plan, weights: Path | None, name: str) -> Path | None:
-    """Train the network at a milestone, where that is asked for; returns the file of its weights."""
-    steps = job.settings.milestone_steps
-    file = job.run.path / f"trained-{name}.safetensors"
-    if not steps:
-        return weights
-
-    def train() -> bool:
-        job.reporter.stage(f"{name}: training")
-        small = recovered_statistics(job, plan, weights)
-        train_for(job, small, steps)
-        state = embedded(job.source(weights), small, plan, job.subject.network)
-        write_safetensors(file, state, {"format": "pt"})
-        return True
-
-    job.run.once(f"{name} trained", train)
-    return file
-
-
-def _approach(job: Job, aims: Aims, place: Place, scores: Scores, ratios: Sequence[float], name: str) -> str:
-    """Candidates at the last milestone until one is measured at or just under all targets; the best one's name."""
-    number, corrections = place.milestones + 1, place.corrections
-    bound = aims[0].goal.memory
-    tries: list[Try] = []
-    while len({one.candidate.id for one in tries}) < job.settings.tries:
-        factor = _memory_factor(job, aims, place, [one.candidate for one in tries])
-        if any((corrections, factor) == (one.corrections, one.factor) for one in tries):
-            break
-        memory = None if bound is None else bound.budget(1.0, factor)
-        narrower = searched(job, aims, place, scores, _lower(ratios, corrections), memory)
-        widths = narrower.kept_widths
-        again = [one for one in tries if dict(one.candidate.widths) == widths]
-        if again and memory is not None:
-            break  # its engine would take as much again
-        if again:
-            tries.append(replace(again[0], corrections=corrections))
-        else:
-            candidate = tried(job, f"{name}-{len(tries) + 1}", number, narrower, aims[0].predicted_ms(widths))
-            tell(aims, candidate)
-            fits = bound is None or bound.met_by(candidate)
-            measured = confirmed(aims, candidate, narrower, fits=fits)
-            tries.append(Try(candidate, corrections, factor, measured, fits, meets(aims, measured) and fits))
-        if tries[-1].met and (not any(aim.goal.measured for aim in aims) or fullest(aims, tries[-1].measured) >= CLOSE):
-            break
-        corrections = tuple(mended(aim, tries) for aim in aims)
-    met = [one for one in tries if one.met]
-    if not met:
-        raise never_met(job, aims, tries)
-    return max(met, key=lambda one: fullest(aims, one.measured)).candidate.id
-
-
-def _memory_factor(job: Job, aims: Aims, place: Place, tries: Sequence[Candidate]) -> float:
-    """Measured over predicted memory, as the candidate at ``place`` and the ``tries`` since have taught it."""
-    memory = aims[0].goal.memory
-    last = [one for one in ledger_of(job).candidates if one.id == place.candidate]
-    return 1.0 if memory is None else memory.factor([*last, *tries])

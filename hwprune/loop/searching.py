@@ -15,6 +15,7 @@ from hwprune.loop.job import Job
 from hwprune.loop.place import Place
 from hwprune.loop.unmeasured import correlated_of
 from hwprune.plan import Plan
+from hwprune.search.alternatives import Bounds, bounded
 from hwprune.search.exact import exact
 from hwprune.search.greedy import greedy
 from hwprune.search.objective import Objective, lost_at
@@ -36,18 +37,13 @@ def searched(
     scores: Scores,
     ratios: Sequence[float],
     memory: Budget | None,
+    bounds: Bounds,
 ) -> Plan:
     """A plan of channels at ``place``, or that may come back there, whose predicted cost on every deployment is that
-    ratio of the dense one's.
+    ratio of the dense one's; ``bounds`` hold the widths of groups.
     """
-    plan = place.plan
-    orders = {name: order for name in plan.kept if (order := place.order(name, scores)) is not None}
-    groups = tuple(_group(job, name, width, orders.get(name)) for name, width in plan.kept_widths.items())
-    budgets = [aim.budget(ratio) for aim, ratio in zip(aims, ratios, strict=True)]
-    goal = aims[0].goal
-    if memory is not None and goal.memory is not None:
-        budgets.append(goal.memory.within_reach(memory, {group.name: group.choices[0] for group in groups}))
-    problem = Problem(groups, tuple(budgets), _price(job, aims))
+    plan, orders = place.plan, orders_at(place, scores)
+    problem = bounded(problem_of(job, aims, place, orders, ratios, memory), bounds)
     if job.settings.allocation:
         places = allocated(job, plan, place.weights, problem, scores)
         kept = {name: [plan.kept[name][i] for i in own] for name, own in places.items()}
@@ -56,8 +52,25 @@ def searched(
         solution = _solution(job, problem)
         kept = {name: order.kept(solution.widths[name]) for name, order in orders.items()}
     if not solution.feasible:
-        raise _short(aims, budgets, solution)
+        raise _short(aims, problem.budgets, solution)
     return Plan.keeping(job.subject.network, {**plan.kept, **kept})
+
+
+def orders_at(place: Place, scores: Scores) -> dict[str, Order]:
+    """In which order the channels of each group go that may lose some."""
+    return {name: order for name in place.plan.kept if (order := place.order(name, scores)) is not None}
+
+
+def problem_of(
+    job: Job, aims: Aims, place: Place, orders: Mapping[str, Order], ratios: Sequence[float], memory: Budget | None
+) -> Problem:
+    """What is searched at a place; see `searched`."""
+    groups = tuple(_group(job, name, width, orders.get(name)) for name, width in place.plan.kept_widths.items())
+    budgets = [aim.budget(ratio) for aim, ratio in zip(aims, ratios, strict=True)]
+    goal = aims[0].goal
+    if memory is not None and goal.memory is not None:
+        budgets.append(goal.memory.within_reach(memory, {group.name: group.choices[0] for group in groups}))
+    return Problem(groups, tuple(budgets), _price(job, aims))
 
 
 def _price(job: Job, aims: Aims) -> tuple[Op, ...]:

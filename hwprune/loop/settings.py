@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 from hwprune import methods
-from hwprune.cost.normalisation import MEASURED, NORMALISATIONS, Normalisation
+from hwprune.cost.normalisation import NORMALISATIONS, Normalisation
 from hwprune.device import resolve
 from hwprune.errors import HwpruneError, RunError, TargetError
 from hwprune.graph.choices import Choices
 from hwprune.importance.criterion import COSTS, Costed
 from hwprune.latency.choosing import METHODS, Method
+from hwprune.loop.asked import check_search, check_way
 from hwprune.loop.deployment import Further
 from hwprune.loop.group_fisher import GroupFisher
 from hwprune.recovery.recipe import Recipe
@@ -76,6 +77,7 @@ class Settings:
         importance_batches: of training data for one estimate of importance.
         calibration: random networks measured to calibrate the sum of layer latencies.
         tries: candidates at the last milestone until the measured latency meets the target.
+        proposals: networks at the target that are each trained for proposal_steps; the best one goes on.
         engines: further devices for which an engine of every candidate is built ("rtx3090").
         engine_timeout_s: after which a builder is stopped.
         recipe: of the fine-tuning.
@@ -118,6 +120,8 @@ class Settings:
     importance_batches: int = 8
     calibration: int = 12
     tries: int = 6
+    proposals: int = 1
+    proposal_steps: int = 100
     engines: tuple[str, ...] = ()
     engine_timeout_s: float = 600.0
     recipe: Recipe = field(default_factory=Recipe)
@@ -141,7 +145,16 @@ class Settings:
             )
         if self.method not in ("", *METHODS):
             raise HwpruneError(f"unknown method {self.method!r}", fix=f"choose one of {', '.join(METHODS)}")
-        for name in ("threads", "batch", "most_widths", "min_width", "importance_batches", "tries"):
+        for name in (
+            "threads",
+            "batch",
+            "most_widths",
+            "min_width",
+            "importance_batches",
+            "tries",
+            "proposals",
+            "proposal_steps",
+        ):
             if getattr(self, name) < 1:
                 raise HwpruneError(f"{name} cannot be {getattr(self, name)}", fix="it is at least 1")
         for name in ("multiple", "milestones", "milestone_steps", "damping_steps", "regularizer_steps", "calibration"):
@@ -150,13 +163,7 @@ class Settings:
         for pattern, multiple in self.multiples.items():
             if multiple < 1:
                 raise HwpruneError(f"the multiple of {pattern!r} cannot be {multiple}", fix="it is at least 1")
-        asked = {"search": ("greedy", "exactly"), "objective": ("loss", f"for {self.objective}")}
-        for name, (usual, how) in asked.items():
-            if self.allocation and getattr(self, name) != usual:
-                raise HwpruneError(
-                    f"the allocation {self.allocation!r} chooses the widths, so nothing is searched {how}",
-                    fix=f"leave --{name} or --allocation out",
-                )
+        check_search(self)
         if self.inheritance and self.milestone_steps:
             raise HwpruneError(
                 f"the inheritance {self.inheritance!r} begins with the dense network's weights",
@@ -168,35 +175,13 @@ class Settings:
                 f"the regulariser {self.regularizer!r} lets what goes fade by itself", fix="leave --damping-steps out"
             )
         self._check_further()
-        self._check_way()
+        check_way(self)
         if self.choices.free_inputs:
             raise HwpruneError(
                 "channels of the network's inputs cannot go in a run",
                 effect="the data keeps all of its channels, so the pruned network could not read it",
                 fix="free them in hwprune.analyze, cut with hwprune.cut, and narrow the data yourself",
             )
-
-    def _check_way(self) -> None:
-        if self.way == "milestones":
-            return
-        if self.normalisation in MEASURED:
-            raise HwpruneError(
-                f"Group Fisher pruning cannot divide by {self.normalisation}",
-                where="it takes one channel at a time, and what that saves is too little to measure",
-                fix="choose memory, as the paper does, flops, params, correlated or none",
-            )
-        asked = {
-            "max_memory": self.max_memory,
-            "importance": self.importance not in ("", "fisher"),
-            "search": self.search != "greedy",
-            "objective": self.objective != "loss",
-            "regularizer": self.regularizer,
-            "allocation": self.allocation,
-            "inheritance": self.inheritance,
-        }
-        for name, given in asked.items():
-            if given:
-                raise HwpruneError(f"Group Fisher pruning takes no {name}", fix="leave it out")
 
     def _check_further(self) -> None:
         if not self.further or not self.target:  # `prune` knows the target better

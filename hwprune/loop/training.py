@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
+from hwprune.graph.surgery import embedded
 from hwprune.loop.job import Job
+from hwprune.loop.judging import recovered_statistics
+from hwprune.plan import Plan
+from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.recovery.finetune import Hook, finetune
 from hwprune.recovery.recipe import Progress
 
@@ -29,3 +34,22 @@ def train_for(
 
     teacher = job.subject.model if recipe.distill else None
     finetune(network, job.data, recipe, teacher=teacher, on_progress=heard, hook=hook)
+
+
+def trained(job: Job, plan: Plan, weights: Path | None, name: str, steps: int) -> Path:
+    """Train the network that a plan makes, cut, once in a run.
+
+    Returns the file of its weights, in the dense network's shapes.
+    """
+    file = job.run.path / f"trained-{name}.safetensors"
+
+    def train() -> bool:
+        job.reporter.stage(f"{name}: training")
+        small = recovered_statistics(job, plan, weights)
+        train_for(job, small, steps)
+        state = embedded(job.source(weights), small, plan, job.subject.network)
+        write_safetensors(file, state, {"format": "pt"})
+        return True
+
+    job.run.once(f"{name} trained", train)
+    return file

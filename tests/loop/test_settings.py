@@ -57,6 +57,12 @@ def test_settings_come_back_from_json(settings: Settings) -> None:
         {"objective": "odds", "allocation": "epruner"},
         {"objective": "shares", "way": "group-fisher", "normalisation": "memory"},
         {"search": "exact", "normalisation": "memory"},
+        {"proposals": 0},
+        {"proposal_steps": 0},
+        {"proposals": 2, "damping_steps": 10},
+        {"proposals": 2, "allocation": "epruner"},
+        {"proposals": 2, "inheritance": "adaptive"},
+        {"proposals": 2, "way": "group-fisher", "normalisation": "memory"},
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:

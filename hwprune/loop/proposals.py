@@ -1,0 +1,77 @@
+"""Several networks at the target, of which a short training of each tells the best.
+
+As NetAdapt chooses among its proposals (Yang et al. 2018, arXiv:1804.03230), by accuracy after a short-term fine-tuning
+of each; there they differ by the layer that is narrowed next, here by widths all the way down to the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from hwprune.data.batches import Batch
+from hwprune.importance.criterion import Scores
+from hwprune.loop.aim import Aims
+from hwprune.loop.approach import lower, memory_factor
+from hwprune.loop.candidates import ledger_of
+from hwprune.loop.job import Job
+from hwprune.loop.judging import recovered_statistics
+from hwprune.loop.place import Place
+from hwprune.loop.searching import orders_at, problem_of
+from hwprune.loop.training import trained
+from hwprune.recovery.evaluate import evaluate
+from hwprune.search.alternatives import Bounds, alternatives
+from hwprune.units import format_percent
+
+JUDGED_ON: Final = 5000  # training images, without augmentation, of which top-1 tells two proposals apart
+JUDGED_EPOCH: Final = 10_000  # of their order: none that importance is estimated on
+
+
+def others(job: Job, aims: Aims, place: Place, scores: Scores, end: Place, name: str) -> list[Bounds]:
+    """Bounds on the search from ``place``, each for a proposal beside the one at ``end``."""
+
+    def found() -> list[dict[str, list[int]]]:
+        job.reporter.stage(f"{name}: other proposals")
+        memory = aims[0].goal.memory
+        tried = [one for one in ledger_of(job).candidates if one.id == end.candidate]
+        budget = None if memory is None else memory.budget(1.0, memory_factor(job, aims, place, tried))
+        orders, ratios = orders_at(place, scores), lower(end.ratios, end.corrections)
+        problem = problem_of(job, aims, place, orders, ratios, budget)
+        bounds = alternatives(problem, end.plan.kept_widths, job.settings.proposals - 1)
+        return [{group: list(own) for group, own in one.items()} for one in bounds]
+
+    stored = job.run.once(f"{name} others", found)
+    return [{group: (least, most) for group, (least, most) in one.items()} for one in stored]
+
+
+def best_of(job: Job, proposals: Mapping[str, Place], name: str) -> Place:
+    """The place of the proposal that is best after `Settings.proposal_steps` of training each, with those weights."""
+    files = {
+        own: trained(job, end.plan, end.weights, own, job.settings.proposal_steps) for own, end in proposals.items()
+    }
+
+    def judged() -> dict[str, float]:
+        job.reporter.stage(f"{name}: the best proposal")
+        return {own: _top1(job, end, files[own]) for own, end in proposals.items()}
+
+    top1: dict[str, float] = job.run.once(f"{name} judged", judged)
+    best = max(top1, key=lambda own: top1[own])  # of equal ones the first, which loses least importance
+    told = ", ".join(f"{proposals[own].candidate} {format_percent(share)}" for own, share in top1.items())
+    job.reporter.note(f"top-1 of the proposals on training images: {told}")
+    return replace(proposals[best], weights=files[best])
+
+
+def _top1(job: Job, end: Place, weights: Path) -> float:
+    small = recovered_statistics(job, end.plan, weights)
+    return evaluate(small, _images(job)).top1
+
+
+def _images(job: Job) -> Iterator[Batch]:
+    seen = 0
+    for batch in job.data.calibration.epoch(JUDGED_EPOCH):
+        yield batch
+        seen += len(batch[1])
+        if seen >= JUDGED_ON:
+            return
