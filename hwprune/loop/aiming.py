@@ -10,6 +10,7 @@ from hwprune.loop.goal import Goal, goal_of, needs_table
 from hwprune.loop.job import Job
 from hwprune.loop.memory import memory_goal
 from hwprune.loop.prediction import calibrated, measured_table
+from hwprune.loop.proposals import all_searched
 from hwprune.loop.tables import begin_with_shipped, table_path
 from hwprune.loop.unmeasured import correlated_of, has_stand_in
 from hwprune.target import Target
@@ -27,7 +28,7 @@ def points_of(job: Job, dense: Candidate) -> list[list[Aim]]:
         if dense_ms is not None:
             _goals(own, dense_ms)
     *_, last = targets = Target.parse_all(job.settings.target)
-    done = ("target" if len(targets) == 1 else last.slug) in job.run.stages
+    done = all_searched(job, "target" if len(targets) == 1 else last.slug)
     aims = [_aims(own, ms, place, done=done) for place, (own, ms) in enumerate(zip(job.all, measured, strict=True))]
     memory = memory_goal(job, dense, aims[0][0].predictor)
     aims[0] = [replace(aim, goal=replace(aim.goal, memory=memory)) for aim in aims[0]]

@@ -56,8 +56,7 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
     if settings.proposals == 1:
         return end
     proposals = {name: end}
-    for number, bounds in enumerate(others(job, aims, place, scores, end, name), start=1):
-        own = f"{name}-other-{number}"
+    for own, bounds in others(job, aims, place, scores, end, name).items():
         found = job.run.once(own, partial(_reached, job, aims, place, scores, last, own, bounds))
         if found:
             proposals[own] = _end(job, aims, start, place, last, found, own)

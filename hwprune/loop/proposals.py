@@ -29,8 +29,21 @@ JUDGED_ON: Final = 5000  # training images, without augmentation, of which top-1
 JUDGED_EPOCH: Final = 10_000  # of their order: none that importance is estimated on
 
 
-def others(job: Job, aims: Aims, place: Place, scores: Scores, end: Place, name: str) -> list[Bounds]:
-    """Bounds on the search from ``place``, each for a proposal beside the one at ``end``."""
+def all_searched(job: Job, name: str) -> bool:
+    """Whether the run has the networks at the target of that name, all its proposals, and searches no more for it."""
+    stages = job.run.stages
+    if job.settings.proposals == 1 or name not in stages:
+        return name in stages
+    beside = stages.get(f"{name} others")
+    return beside is not None and all(own in stages for own in _names(name, len(beside)))
+
+
+def _names(name: str, count: int) -> list[str]:
+    return [f"{name}-other-{number}" for number in range(1, count + 1)]
+
+
+def others(job: Job, aims: Aims, place: Place, scores: Scores, end: Place, name: str) -> dict[str, Bounds]:
+    """Bounds on the search from ``place``, by name, each for a proposal beside the one at ``end``."""
 
     def found() -> list[dict[str, list[int]]]:
         job.reporter.stage(f"{name}: other proposals")
@@ -43,7 +56,8 @@ def others(job: Job, aims: Aims, place: Place, scores: Scores, end: Place, name:
         return [{group: list(own) for group, own in one.items()} for one in bounds]
 
     stored = job.run.once(f"{name} others", found)
-    return [{group: (least, most) for group, (least, most) in one.items()} for one in stored]
+    bounds = [{group: (least, most) for group, (least, most) in one.items()} for one in stored]
+    return dict(zip(_names(name, len(bounds)), bounds, strict=True))
 
 
 def best_of(job: Job, proposals: Mapping[str, Place], name: str) -> Place:
