@@ -13,6 +13,7 @@ from hwprune.loop.place import Place
 from hwprune.loop.searching import searched
 from hwprune.loop.trying import Try, confirmed, fullest, meets, mended, never_met, tell
 from hwprune.search.alternatives import Bounds
+from hwprune.search.problem import Budget
 from hwprune.validation.ledger import Candidate
 
 CLOSE = 0.98  # a candidate that is at most this share of a target, or more up to the target, is taken
@@ -30,7 +31,7 @@ def approach(
     scores: Scores,
     ratios: Sequence[float],
     name: str,
-    bounds: Bounds | None = None,
+    bounds: Bounds,
 ) -> str:
     """Candidates at the last milestone until one is measured at or just under all targets; the best one's name.
 
@@ -40,11 +41,11 @@ def approach(
     bound = aims[0].goal.memory
     tries: list[Try] = []
     while len({one.candidate.id for one in tries}) < job.settings.tries:
-        factor = memory_factor(job, aims, place, [one.candidate for one in tries])
+        factor = _memory_factor(job, aims, place, [one.candidate for one in tries])
         if any((corrections, factor) == (one.corrections, one.factor) for one in tries):
             break
         memory = None if bound is None else bound.budget(1.0, factor)
-        narrower = searched(job, aims, place, scores, lower(ratios, corrections), memory, bounds or {})
+        narrower = searched(job, aims, place, scores, lower(ratios, corrections), memory, bounds)
         widths = narrower.kept_widths
         again = [one for one in tries if dict(one.candidate.widths) == widths]
         if again and memory is not None:
@@ -66,7 +67,16 @@ def approach(
     return max(met, key=lambda one: fullest(aims, one.measured)).candidate.id
 
 
-def memory_factor(job: Job, aims: Aims, place: Place, tries: Sequence[Candidate]) -> float:
+def memory_budget(job: Job, aims: Aims, place: Place, share: float = 1.0) -> Budget | None:
+    """What may be spent of the memory ``share`` of the way down, as the candidate at ``place`` has taught it.
+
+    None where memory is not bounded.
+    """
+    memory = aims[0].goal.memory
+    return None if memory is None else memory.budget(share, _memory_factor(job, aims, place, []))
+
+
+def _memory_factor(job: Job, aims: Aims, place: Place, tries: Sequence[Candidate]) -> float:
     """Measured over predicted memory, as the candidate at ``place`` and the ``tries`` since have taught it."""
     memory = aims[0].goal.memory
     last = [one for one in ledger_of(job).candidates if one.id == place.candidate]

@@ -67,6 +67,15 @@ class Job:
             yield batch
         self.reporter.advance(total, total)
 
+    def calibration_batches(self, epoch: int, images: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training data as validation would see it, until there are so many images; the last batch is whole."""
+        seen = 0
+        for inputs, labels in self.data.calibration.epoch(epoch):
+            yield inputs, labels
+            seen += len(inputs)
+            if seen >= images:
+                return
+
     def source(self, weights: Path | None) -> nn.Module:
         """The dense network; or a copy of it with the weights of that file, which were trained on the way down."""
         if weights is None:
@@ -102,9 +111,5 @@ class Job:
         path = self.subject.spec.calibration
         if not path or Path(path).exists():
             return
-        found: list[np.ndarray] = []
-        for inputs, _ in self.data.calibration.epoch(0):
-            found.append(inputs.numpy())
-            if sum(map(len, found)) >= QUANTISED_WITH:
-                break
+        found = [inputs.numpy() for inputs, _ in self.calibration_batches(0, QUANTISED_WITH)]
         save_calibration(Path(path), [np.concatenate(found)[:QUANTISED_WITH]])

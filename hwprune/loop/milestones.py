@@ -13,7 +13,7 @@ from pathlib import Path
 from hwprune.errors import TargetError
 from hwprune.importance.criterion import Scores
 from hwprune.loop.aim import Aims
-from hwprune.loop.approach import approach, lower, memory_factor
+from hwprune.loop.approach import approach, lower, memory_budget
 from hwprune.loop.candidates import ledger_of, tried
 from hwprune.loop.compensated import compensated
 from hwprune.loop.goal import milestones_of
@@ -51,7 +51,7 @@ def search_down(job: Job, aims: Aims, start: Place, name: str = "target") -> Pla
         share = 1.0 if start.milestones else number / (1 + len(on_the_way))
         place = _milestone(job, aims, start, place, ratios, share)
     scores, place = _judged(job, aims, place)
-    found: str = job.run.once(name, partial(approach, job, aims, place, scores, last, name))
+    found: str = job.run.once(name, partial(approach, job, aims, place, scores, last, name, {}))
     end = _end(job, aims, start, place, last, found, name)
     if settings.proposals == 1:
         return end
@@ -111,8 +111,7 @@ def _milestone(job: Job, aims: Aims, start: Place, place: Place, ratios: tuple[f
     scores, place = _judged(job, aims, place)
 
     def pruned() -> list[int]:
-        memory = aims[0].goal.memory
-        budget = None if memory is None else memory.budget(share, memory_factor(job, aims, place, []))
+        budget = memory_budget(job, aims, place, share)
         narrower = searched(job, aims, place, scores, lower(ratios, place.corrections), budget, {})
         candidate = tried(job, name, number, narrower, aims[0].predicted_ms(narrower.kept_widths))
         tell(aims, candidate)

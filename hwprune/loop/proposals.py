@@ -6,16 +6,14 @@ of each; there they differ by the layer that is narrowed next, here by widths al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hwprune.data.batches import Batch
 from hwprune.importance.criterion import Scores
 from hwprune.loop.aim import Aims
-from hwprune.loop.approach import lower, memory_factor
-from hwprune.loop.candidates import ledger_of
+from hwprune.loop.approach import lower, memory_budget
 from hwprune.loop.job import Job
 from hwprune.loop.judging import recovered_statistics
 from hwprune.loop.place import Place
@@ -45,15 +43,11 @@ def _names(name: str, count: int) -> list[str]:
 def others(job: Job, aims: Aims, place: Place, scores: Scores, end: Place, name: str) -> dict[str, Bounds]:
     """Bounds on the search from ``place``, by name, each for a proposal beside the one at ``end``."""
 
-    def found() -> list[dict[str, list[int]]]:
+    def found() -> tuple[Bounds, ...]:
         job.reporter.stage(f"{name}: other proposals")
-        memory = aims[0].goal.memory
-        tried = [one for one in ledger_of(job).candidates if one.id == end.candidate]
-        budget = None if memory is None else memory.budget(1.0, memory_factor(job, aims, place, tried))
         orders, ratios = orders_at(place, scores), lower(end.ratios, end.corrections)
-        problem = problem_of(job, aims, place, orders, ratios, budget)
-        bounds = alternatives(problem, end.plan.kept_widths, job.settings.proposals - 1)
-        return [{group: list(own) for group, own in one.items()} for one in bounds]
+        problem = problem_of(job, aims, place, orders, ratios, memory_budget(job, aims, end))
+        return alternatives(problem, end.plan.kept_widths, job.settings.proposals - 1)
 
     stored = job.run.once(f"{name} others", found)
     bounds = [{group: (least, most) for group, (least, most) in one.items()} for one in stored]
@@ -79,13 +73,4 @@ def best_of(job: Job, proposals: Mapping[str, Place], name: str) -> Place:
 
 def _top1(job: Job, end: Place, weights: Path) -> float:
     small = recovered_statistics(job, end.plan, weights)
-    return evaluate(small, _images(job)).top1
-
-
-def _images(job: Job) -> Iterator[Batch]:
-    seen = 0
-    for batch in job.data.calibration.epoch(JUDGED_EPOCH):
-        yield batch
-        seen += len(batch[1])
-        if seen >= JUDGED_ON:
-            return
+    return evaluate(small, job.calibration_batches(JUDGED_EPOCH, JUDGED_ON)).top1

@@ -52,9 +52,10 @@ def alternatives(problem: Problem, widths: Widths, count: int) -> tuple[Bounds, 
     taken: list[Bounds] = []
     while found and len(taken) < count:
         apart = [min(_distance(one, solution.widths) for one in known) for _, solution in found]
+        if max(apart) == 0:
+            break  # what is left is known
         bounds, solution = found.pop(apart.index(max(apart)))
-        if max(apart) > 0:
-            taken.append(bounds)
+        taken.append(bounds)
         known.append(solution.widths)
     return tuple(taken)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hwprune.loop.proposals import JUDGED_EPOCH
 from hwprune.plan import Plan
 from hwprune.pruning import Result
 from hwprune.recovery.evaluate import evaluate
+from hwprune.run import Run
 from hwprune.search import alternatives
 from tests import tiny
 from tests.test_pruning import QUICK, data, prune
@@ -28,13 +28,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
         return prune(tmp_path_factory.mktemp("proposals"), "macs:50%", settings)
 
 
-def _stages(result: Result) -> dict[str, object]:
-    found: dict[str, object] = json.loads((result.directory / "run.json").read_bytes())["stages"]
-    return found
-
-
 def test_the_proposals_differ_and_all_meet_the_target(result: Result) -> None:
-    stages = _stages(result)
+    stages = Run.resume(result.directory).stages
     names = [str(stages[name]) for name in ("target", "target-other-1", "target-other-2")]
     tried = {one.id: one for one in result.candidates}
 
@@ -43,8 +38,8 @@ def test_the_proposals_differ_and_all_meet_the_target(result: Result) -> None:
 
 
 def test_the_one_with_the_best_top1_goes_on_with_the_weights_it_was_trained_to(result: Result) -> None:
-    stages = _stages(result)
-    top1 = dict(stages["target judged"])  # type: ignore[call-overload]
+    stages = Run.resume(result.directory).stages
+    top1 = stages["target judged"]
     best = max(top1, key=lambda name: top1[name])
 
     chosen = Plan.load(result.directory / "candidates" / str(stages[best]) / "plan.json")
@@ -56,8 +51,8 @@ def test_the_one_with_the_best_top1_goes_on_with_the_weights_it_was_trained_to(r
 
 
 def test_top1_is_of_training_images(result: Result) -> None:
-    stages = _stages(result)
-    top1 = dict(stages["target judged"])  # type: ignore[call-overload]
+    stages = Run.resume(result.directory).stages
+    top1 = stages["target judged"]
     images = list(data(result.directory.parent).calibration.epoch(JUDGED_EPOCH))
 
     assert max(top1.values()) == evaluate(result.model, images).top1
@@ -67,4 +62,4 @@ def test_one_proposal_is_neither_trained_nor_judged(tmp_path: Path) -> None:
     found = prune(tmp_path, "macs:50%", replace(QUICK, multiple=4))
 
     assert not list(found.directory.glob("trained-*"))
-    assert "target judged" not in _stages(found)
+    assert "target judged" not in Run.resume(found.directory).stages
