@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from hwprune.loop import proposals
+from hwprune.loop.memory import measured_bytes
 from hwprune.loop.proposals import JUDGED_EPOCH
 from hwprune.plan import Plan
-from hwprune.pruning import Result
+from hwprune.pruning import Result, go_on
 from hwprune.recovery.evaluate import evaluate
 from hwprune.run import Run
 from hwprune.search import alternatives
 from tests import tiny
 from tests.test_pruning import QUICK, data, prune
+
+THREE = replace(QUICK, multiple=4, proposals=3, proposal_steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +31,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Three proposals, which may lose much more than the first one: the network has hardly two that are as good."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alternatives, "FURTHER", 100.0)
-        settings = replace(QUICK, multiple=4, proposals=3, proposal_steps=4)
-        return prune(tmp_path_factory.mktemp("proposals"), "macs:50%", settings)
+        return prune(tmp_path_factory.mktemp("proposals"), "macs:50%", THREE)
 
 
 def test_the_proposals_differ_and_all_meet_the_target(result: Result) -> None:
@@ -63,3 +69,46 @@ def test_one_proposal_is_neither_trained_nor_judged(tmp_path: Path) -> None:
 
     assert not list(found.directory.glob("trained-*"))
     assert "target judged" not in Run.resume(found.directory).stages
+
+
+def test_every_proposal_meets_the_bound_on_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternatives, "FURTHER", 100.0)
+    found = prune(tmp_path, "macs:60%", replace(THREE, max_memory="80%"))
+
+    stages, tried = Run.resume(found.directory).stages, {one.id: one for one in found.candidates}
+    judged = [tried[str(stages[name])] for name in stages["target judged"]]
+    assert len(judged) > 1
+    assert all((measured_bytes(one) or inf) <= 0.8 * (measured_bytes(tried["dense"]) or 0) for one in judged)
+
+
+@pytest.mark.parametrize(("step", "call"), [("alternatives", 1), ("trained", 2), ("_top1", 3)])
+def test_a_run_that_is_stopped_among_its_proposals_goes_on_to_the_same_network(
+    step: str, call: int, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alternatives, "FURTHER", 100.0)
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(proposals, step, _stopped(getattr(proposals, step), call))
+        prune(tmp_path, "macs:50%", THREE)
+    run = Run.resume(tmp_path / "run")
+    settings = replace(THREE, target="macs:50%")
+
+    (ended,) = go_on(tiny.network(), data(tmp_path), settings, run, table=tmp_path / "table.parquet")
+
+    assert ended.plan.kept == result.plan.kept
+    assert all(torch.equal(own, other) for own, other in zip(_tensors(ended), _tensors(result), strict=True))
+
+
+def _tensors(result: Result) -> list[torch.Tensor]:
+    return list(result.model.state_dict().values())
+
+
+def _stopped(function: Callable[..., Any], call: int) -> Callable[..., Any]:
+    """The function, but Ctrl-C instead of that call of it."""
+    calls = iter(range(1, call))
+
+    def until_then(*arguments: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return until_then
