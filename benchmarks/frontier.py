@@ -30,6 +30,7 @@ from cases import PADDED, add_files, given, opened
 from cells import Cells, Run, by_processor
 from frontier_bench import TRAINER, Bench
 from frontier_methods import CRITERIA, FOR_PADDED, METHODS, OURS, TOOLS, VARIANTS, rebuilt
+from frontier_plot import drawn
 from recording import FIGURES, RESULTS, figures, markdown
 from safetensors.torch import save_file
 from torch import nn
@@ -44,7 +45,6 @@ LR = {"mobilenet_v2": 0.001}
 KNOWN = {**METHODS, **VARIANTS}
 HEADS = ("network", "target", "method", *FIGURES)
 WEIGHTS = ".safetensors"  # of a network that was trained while it was pruned
-ACROSS = 3  # panels of the picture
 NAMES = ("network", "target", "method", "seed")  # of a run
 # What training leaves as it is.
 FOUND = ("how", "certified", "pruning_steps", "note", "pruning_s", "macs", "parameters")
@@ -90,7 +90,7 @@ def main() -> int:
         told += [f"On {processor}:", markdown(HEADS, _rows(own)), "\n".join(_notes(own))]
     text = "\n\n".join([*(part for part in told if part), "Made by `benchmarks/frontier.py`."])
     (options.out / "frontier.md").write_text(text + "\n", encoding="utf-8")
-    (options.out / "frontier.png").write_bytes(_drawn(compared))
+    (options.out / "frontier.png").write_bytes(drawn(compared))
     print(text)
     return int(not all(lead.holds for lead in _leads(compared, TOOLS)))
 
@@ -237,40 +237,6 @@ def _notes(runs: Sequence[Run]) -> list[str]:
         if run.get("note"):
             notes.setdefault(run["note"], []).append(run["method"])
     return [f"- {'; '.join(dict.fromkeys(methods))}: {note}" for note, methods in notes.items()]
-
-
-def _drawn(runs: Sequence[Run]) -> bytes:
-    """Top-1 after training over certified latency, a panel for each network and processor."""
-    import io
-
-    import matplotlib.pyplot as plt
-
-    shown = sorted({(run["network"], run["processor"]) for run in runs})
-    across = max(1, min(ACROSS, len(shown)))
-    down = max(1, -(-len(shown) // across))
-    figure, panels = plt.subplots(down, across, figsize=(8 * across, 6 * down), squeeze=False)
-    for panel in panels.flat[len(shown) :]:
-        panel.axis("off")
-    for panel, (network, processor) in zip(panels.flat, shown, strict=False):
-        own = [run for run in by_processor(runs)[processor] if run["network"] == network and "failed" not in run]
-        cells = _cells(own)
-        for method in dict.fromkeys(key[2] for key in cells):
-            number = list(METHODS).index(method)  # one look in all panels
-            points = sorted(
-                (mean(r["certified"]["ratio"] for r in own), mean(r["top1"]["tuned"] for r in own))
-                for key, own in cells.items()
-                if key[2] == method
-            )
-            style = {"linewidth": 2.5, "zorder": 3} if method in OURS else {"linewidth": 1, "alpha": 0.8}
-            look = {"marker": "osD^v<>Pp*hXd"[number % 13], "color": f"C{number % 10}", "markersize": 5}
-            panel.plot(*zip(*points, strict=True), label=method, **look, **style)
-        panel.set(title=f"{network}, {processor}", xlabel="certified latency / dense", ylabel="top-1 after training")
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=7, loc="best")
-    content = io.BytesIO()
-    figure.tight_layout()
-    figure.savefig(content, format="png", dpi=130)
-    return content.getvalue()
 
 
 def _options() -> argparse.Namespace:
