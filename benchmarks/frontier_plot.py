@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
-from cells import Run, by_processor
+from cells import Run
 from frontier_methods import CRITERIA, METHODS, OURS
 from matplotlib.axes import Axes
 
@@ -33,7 +33,7 @@ def drawn(runs: Sequence[Run]) -> bytes:
         axes.axis("off")
     lines: dict[str, Any] = {}  # a method's, in whichever panel has it
     for axes, (network, processor) in zip(panels.flat, shown, strict=False):
-        own = [run for run in by_processor(runs)[processor] if run["network"] == network and "failed" not in run]
+        own = [run for run in runs if (run["network"], run["processor"]) == (network, processor)]
         lines |= _panel(axes, own)
         axes.set(title=f"{network}\n{processor}", xlabel="certified latency / dense", ylabel="top-1 after training")
         axes.grid(alpha=0.3)
@@ -51,7 +51,7 @@ def _panel(axes: Axes, runs: Sequence[Run]) -> dict[str, Any]:
     for method in METHODS:
         by_target: dict[str, list[Run]] = {}
         for run in runs:
-            if run["method"] == method:
+            if run["method"] == method and "failed" not in run:
                 by_target.setdefault(run["target"], []).append(run)
         points = sorted(_point(own) for own in by_target.values())
         if points:
