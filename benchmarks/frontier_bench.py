@@ -36,6 +36,7 @@ from hwprune.validation.engine import measure_ratio
 T = TypeVar("T")
 Shapes: TypeAlias = tuple[torch.Size, ...]
 HALVINGS = 10  # of the range of a method's knob, at most
+KNOBS = 16  # steps through that range, where halving it finds nothing
 CLOSE, NEAR = 0.985, 0.97  # of an aim as measured, and of the target as certified: near enough to stop there
 TRIES = 4  # aims until one is certified near the target
 BATCHES = 8  # of training data for one estimate of importance
@@ -161,23 +162,30 @@ class Bench:
         """
         known = dict[Shapes, float]()
 
-        def halved(aim: float) -> tuple[float, nn.Module]:
-            low, high, best = 0.0, 1.0, None
+        def tried(knob: float) -> tuple[float, tuple[float, nn.Module]]:
+            small = make(knob)
+            return _once(known, small, self.ratio), (knob, small)
+
+        def halved(
+            aim: float, low: float = 0.0, high: float = 1.0, best: tuple[float, nn.Module] | None = None
+        ) -> tuple[float, nn.Module]:
             for _ in range(HALVINGS):
-                knob = (low + high) / 2
-                small = make(knob)
-                taken = _once(known, small, self.ratio)
+                taken, found = tried((low + high) / 2)
                 if taken > aim:
-                    low = knob
+                    low = found[0]
                     continue
-                high, best = knob, (knob, small)
+                high, best = found[0], found
                 if taken >= CLOSE * aim:
                     break
-            if best is None:
-                raise EngineError(
-                    f"no network was measured within {aim:.1%}", where=f"measured: {sorted(known.values())}"
-                )
-            return best
+            return stepped(aim) if best is None else best
+
+        def stepped(aim: float) -> tuple[float, nn.Module]:
+            # Where a layer would go whole Torch-Pruning leaves all of it, so that networks grow again at high knobs.
+            for step in range(1, KNOBS):
+                taken, found = tried(step / KNOBS)
+                if taken <= aim:
+                    return halved(aim, (step - 1) / KNOBS, found[0], found)
+            raise EngineError(f"no network was measured within {aim:.1%}", where=f"measured: {sorted(known.values())}")
 
         return self.aimed(target, target, halved)
 
