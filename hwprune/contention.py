@@ -19,7 +19,10 @@ from typing import Final
 
 from hwprune.errors import HwpruneError
 
-SHARED: Final = 1.5  # over the quickest loop; clocks and caches explain 1.3, a neighbour makes it 1.9 to 2.2
+# Over the quickest loop. Clocks and caches explain 1.2 to 1.3. A neighbour makes it 1.9 to 2.2 on an AMD EPYC, but 1.3
+# to 1.7 on an Intel Xeon of model 207: there a ratio of 56.6 % is 58.7 % where the loop takes 1.3 to 1.4 times as long,
+# 63.6 % where it takes 1.4 to 1.5, and right below 1.3 (`benchmarks/contention.py`).
+SHARED: Final = 1.3
 LOOPS: Final = 3  # of a look, of which the quickest counts: an interrupt is no neighbour
 # A neighbour is waited for at most so long, and then so many times as long as was measured undisturbed.
 PATIENCE_S: Final = 30.0

@@ -32,8 +32,8 @@ class Core:
         self.now_s += taken_ms / 1000
         return taken_ms
 
-    def watch(self) -> CoreWatch:
-        return CoreWatch(loop_ms=lambda: self.run(LOOP_MS, 1.9), now=lambda: self.now_s)
+    def watch(self, slowdown: float = 1.9) -> CoreWatch:
+        return CoreWatch(loop_ms=lambda: self.run(LOOP_MS, slowdown), now=lambda: self.now_s)
 
 
 @dataclass
@@ -75,6 +75,16 @@ def test_a_neighbour_that_comes_and_goes_does_not_change_the_ratio() -> None:
     assert ratio(core, watch) == pytest.approx(0.5)
     assert watch.shared == 0 and 0 < watch.waited_s < core.now_s
     assert watch.note == f"{watch.waited_s:.1f} s were waited for other work on the processor core to end"
+
+
+@pytest.mark.parametrize(("slowdown", "waits"), [(1.2, False), (1.4, True)])
+def test_a_neighbour_is_told_from_a_lower_clock(slowdown: float, waits: bool) -> None:
+    core = Core(lambda now_s: now_s % 1 > 0.3)
+    watch = core.watch(slowdown)
+    measured = ratio(core, watch)
+
+    assert (watch.waited_s > 0) is waits
+    assert (measured == pytest.approx(0.5)) is waits
 
 
 def test_blocks_beside_the_reference_are_measured_again_too() -> None:
