@@ -16,6 +16,7 @@ from hwprune.inheritance.base import Inheritance
 from hwprune.loop.compensated import compensated
 from hwprune.loop.job import Job
 from hwprune.loop.judging import judged
+from hwprune.loop.place import Place
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from hwprune.recovery.evaluate import evaluate
@@ -56,7 +57,7 @@ def inherited(job: Job, plan: Plan, weights: Path | None, start: Path | None) ->
     everything = Plan.keeping(job.subject.network, {})
     job.run.once("inherited", choose)
     chosen = Plan.load(file)
-    return chosen, compensated(job, everything, chosen, start, 0, "inherited")
+    return chosen, compensated(job, Place(everything, (1.0,), weights=start), chosen, 0, "inherited")
 
 
 def _situation(job: Job, model: nn.Module, network: Network, problem: Problem, scores: Scores) -> Situation:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from safetensors.numpy import load_file, save
+from safetensors.torch import load_file as load_tensors
 from torch import nn
 
 from hwprune import methods
@@ -19,6 +20,7 @@ from hwprune.loop.aim import Aims
 from hwprune.loop.job import Job
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
+from hwprune.recovery.checkpoint import write_safetensors
 from hwprune.search.problem import Op
 
 PRICED: Final[Mapping[str, Normalisation]] = {
@@ -36,7 +38,7 @@ def importance(job: Job, aims: Aims, plan: Plan, milestone: int, weights: Path |
     if file.exists():
         return dict(load_file(file))
     job.reporter.stage(f"milestone {milestone}: importance ({criterion.name})")
-    small, network = judged(job, plan, weights)
+    small, network = judged(job, plan, weights, milestone)
     if isinstance(criterion, Costed):
         criterion = criterion.priced(_saved(job, aims, plan, criterion.costs))
     found = criterion.scores(small, network, job.importance_batches(milestone), cross_entropy)
@@ -68,16 +70,27 @@ def _saved(job: Job, aims: Aims, plan: Plan, costs: Sequence[str]) -> Saved:
     }
 
 
-def judged(job: Job, plan: Plan, weights: Path | None) -> tuple[nn.Module, Network]:
+def judged(job: Job, plan: Plan, weights: Path | None, milestone: int | None = None) -> tuple[nn.Module, Network]:
     """The network that channels are judged in, see `recovered_statistics`, and its analysis."""
-    small = recovered_statistics(job, plan, weights)
+    small = recovered_statistics(job, plan, weights, milestone)
     inputs = tuple(x.to(job.subject.trainer) for x in job.subject.inputs)
     return small, analyze(small, inputs, exclude=job.settings.exclude, choices=job.settings.choices)
 
 
-def recovered_statistics(job: Job, plan: Plan, weights: Path | None) -> nn.Module:
-    """The network cut to ``plan``, with batch-norm statistics that fit it."""
+def recovered_statistics(job: Job, plan: Plan, weights: Path | None, milestone: int | None = None) -> nn.Module:
+    """The network cut to ``plan``, with batch-norm statistics that fit it.
+
+    They are kept in the run where a ``milestone`` is named, at which just this network is judged: it is needed again
+    when layers take over what the next channels to go tell.
+    """
     small = job.small(plan, weights).to(job.subject.trainer)
-    if plan.removed:
-        reestimate(small, job.data.calibration)
+    if not plan.removed:
+        return small
+    file = None if milestone is None else job.run.path / f"statistics-{milestone}.safetensors"
+    if file is not None and file.exists():
+        small.load_state_dict(load_tensors(file), strict=False)
+        return small
+    reestimate(small, job.data.calibration)
+    if file is not None:
+        write_safetensors(file, dict(small.named_buffers()), {"format": "pt"})
     return small

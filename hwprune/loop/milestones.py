@@ -101,7 +101,7 @@ def _judged(job: Job, aims: Aims, place: Place) -> tuple[Scores, Place]:
 def _compensated(job: Job, start: Place, place: Place, plan: Plan, name: str) -> Path | None:
     """Weights for ``plan``: those at ``place``, or at the start where the plan has channels that are not there."""
     before = start if plan.widens(place.plan) else place
-    return compensated(job, before.plan, plan, before.weights, place.milestones + 1, name)
+    return compensated(job, before, plan, place.milestones + 1, name)
 
 
 def _milestone(job: Job, aims: Aims, start: Place, place: Place, ratios: tuple[float, ...], share: float) -> Place:
