@@ -102,7 +102,7 @@ class Comparison:
     loop: float
     waited_s: float
     took_s: float
-    turns: tuple[tuple[float, float], ...]
+    turns: tuple[tuple[float, float], ...] = ()
 
 
 def main() -> int:
@@ -147,7 +147,7 @@ def main() -> int:
 
 
 def _told(name: str, machine: Mapping[str, Any]) -> str:
-    found = [Comparison(**{"turns": (), **one}) for one in machine["comparisons"]]
+    found = [Comparison(**one) for one in machine["comparisons"]]
     parts = [f"On {name}:", markdown(HEADS, _rows(found))]
     if turns := [turn for one in found for turn in one.turns]:
         parts += ["Turns that were not watched:", markdown(LOOP_HEADS, _loop_rows(turns))]

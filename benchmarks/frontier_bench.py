@@ -166,28 +166,36 @@ class Bench:
             small = make(knob)
             return _once(known, small, self.ratio), (knob, small)
 
-        def halved(
-            aim: float, low: float = 0.0, high: float = 1.0, best: tuple[float, nn.Module] | None = None
-        ) -> tuple[float, nn.Module]:
+        def halved(aim: float, low: float = 0.0, high: float = 1.0) -> tuple[float, nn.Module] | None:
+            best = None
             for _ in range(HALVINGS):
-                taken, found = tried((low + high) / 2)
+                knob = (low + high) / 2
+                taken, found = tried(knob)
                 if taken > aim:
-                    low = found[0]
+                    low = knob
                     continue
-                high, best = found[0], found
+                high, best = knob, found
                 if taken >= CLOSE * aim:
                     break
-            return stepped(aim) if best is None else best
+            return best
 
-        def stepped(aim: float) -> tuple[float, nn.Module]:
+        def stepped(aim: float) -> tuple[float, nn.Module] | None:
             # Where a layer would go whole Torch-Pruning leaves all of it, so that networks grow again at high knobs.
             for step in range(1, KNOBS):
                 taken, found = tried(step / KNOBS)
                 if taken <= aim:
-                    return halved(aim, (step - 1) / KNOBS, found[0], found)
-            raise EngineError(f"no network was measured within {aim:.1%}", where=f"measured: {sorted(known.values())}")
+                    return halved(aim, (step - 1) / KNOBS, step / KNOBS) or found
+            return None
 
-        return self.aimed(target, target, halved)
+        def found_at(aim: float) -> tuple[float, nn.Module]:
+            best = halved(aim) or stepped(aim)
+            if best is None:
+                raise EngineError(
+                    f"no network was measured within {aim:.1%}", where=f"measured: {sorted(known.values())}"
+                )
+            return best
+
+        return self.aimed(target, target, found_at)
 
     def aimed(self, target: float, aim: float, find: Callable[[float], tuple[T, nn.Module]]) -> tuple[T, nn.Module]:
         """What ``find(aim)`` tells of the network that is certified nearest to the target, within it, as hwprune takes

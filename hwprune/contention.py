@@ -1,11 +1,11 @@
 """Whether something else runs on the processor core that times.
 
 Two hardware threads share a core. What a neighbour does on the other one, in another virtual machine too, shows in no
-load and no clock, and it does not slow all code alike: a loop of short instructions takes nearly twice as long, wide
-arithmetic hardly longer. So it changes the ratio of two networks, and timing them by turns does not help: a ResNet-20
-with 1 to 46 channels a layer takes 52 % of the dense one's time alone and 61 to 67 % beside a neighbour. Of processes
-that had slept, 38 % measured it more than 3 % off, and none with the watch below (`benchmarks/contention.py`): a short
-loop of that kind is timed around every block.
+load and no clock, and it does not slow all code alike: a loop of short instructions takes 1.3 to 2.2 times as long,
+wide arithmetic hardly longer. So it changes the ratio of two networks, and timing them by turns does not help: a
+ResNet-20 with 1 to 46 channels a layer takes 52 % of the dense one's time alone and 61 to 67 % beside a neighbour. Of
+processes that had slept, 38 % measured it more than 3 % off, and none with the watch below; 35 and 5 % on another
+processor (`benchmarks/contention.py`). A short loop of that kind is timed around every block.
 """
 
 from __future__ import annotations
