@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from hwprune.loop import proposals
+from hwprune.loop.deployment import Further
 from hwprune.loop.memory import measured_bytes
 from hwprune.loop.proposals import JUDGED_EPOCH
 from hwprune.plan import Plan
@@ -79,6 +80,20 @@ def test_every_proposal_meets_the_bound_on_memory_too(tmp_path: Path, monkeypatc
     judged = [tried[str(stages[name])] for name in stages["target judged"]]
     assert len(judged) > 1
     assert all((measured_bytes(one) or inf) <= 0.8 * (measured_bytes(tried["dense"]) or 0) for one in judged)
+
+
+def test_every_proposal_meets_the_targets_of_all_deployments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternatives, "FURTHER", 100.0)
+    four = Further("cpu", "onnxruntime", batch=4, target="80%", table=str(tmp_path / "four.parquet"))
+    found = prune(
+        tmp_path, "75%", replace(THREE, runtime="onnxruntime", normalisation="latency", multiple=8, further=(four,))
+    )
+
+    stages = Run.resume(found.directory).stages
+    judged = [str(stages[name]) for name in stages["target judged"]]
+    assert len(judged) > 1
+    assert all(stages[f"{one} confirmed"] <= 0.75 for one in judged)
+    assert all(stages[f"{one} confirmed onnxruntime-cpu-fp32-batch4"] <= 0.8 for one in judged)
 
 
 @pytest.mark.parametrize(("step", "call"), [("alternatives", 1), ("trained", 2), ("_top1", 3)])
