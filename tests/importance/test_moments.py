@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import hwprune
-from hwprune.importance.moments import RIDGE, Gathering, blocks_of
+from hwprune.importance.moments import LEAST_ROWS, RIDGE, Gathering, Moments, blocks_of
 
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
@@ -29,3 +29,20 @@ def test_moments_are_those_of_all_batches_however_far_the_mean_lies_from_zero(me
     np.testing.assert_allclose(found.covariance.numpy(), expected, rtol=1e-3, atol=1e-4 * np.diag(expected).mean())
     # Four numbers make 64 channels: whatever rounding adds, the ridge has to keep the covariance invertible.
     assert np.linalg.eigvalsh(found.covariance.numpy()).min() > -0.01 * RIDGE * np.diag(expected).mean()
+
+
+@pytest.mark.parametrize("rows", [LEAST_ROWS * 16 - 1, LEAST_ROWS * 16])
+def test_entries_are_told_from_others_where_there_are_enough_values_of_them(rows: int) -> None:
+    x = torch.randn(rows, 16, generator=torch.Generator().manual_seed(0)).double()
+    moments = Moments(x.mean(0), torch.cov(x.T, correction=0), rows)
+    stays = np.arange(16) < 8
+
+    slopes, shift = moments.takeover(stays, ~stays)
+    if rows < LEAST_ROWS * 16:
+        variances = np.diag(moments.covariance.numpy())
+        assert not slopes.any()
+        torch.testing.assert_close(shift, x.mean(0)[8:])
+        np.testing.assert_allclose(moments.inverse, 1 / (variances + RIDGE * variances.mean()))
+    else:
+        assert slopes.all()
+        assert moments.inverse.shape == (16, 16)

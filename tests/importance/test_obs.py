@@ -142,6 +142,25 @@ def test_the_sum_of_scores_is_what_the_cut_and_compensated_network_is_off_by() -
         assert scores[group.name][order[:count]].sum() == pytest.approx(float(off), rel=0.02)
 
 
+@pytest.mark.parametrize("images", [32, 96])
+def test_a_group_costs_what_it_costs_on_data_that_was_not_seen(images: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 5)).eval()
+    network = analyze(model, (torch.zeros(1, 64),))
+    data = [(torch.randn(images // 2, 64), torch.zeros(images // 2).long()) for _ in range(2)]
+    (group,) = network.free
+    scores = OptimalBrainSurgeon().scores(model, network, data, cross_entropy)[group.name]
+    order = np.argsort(scores)
+    plan = Plan.keeping(network, {group.name: sorted(order[24:].tolist())})
+    own, stays = copy.deepcopy(model), kept_channels(network, plan)
+    compensate(own, network, data, present=np.ones_like(stays), stays=stays)
+    x = torch.randn(4096, 64)
+    with torch.no_grad():
+        off = (cut(own, plan, network)(x) - model(x)).square().sum() / len(x)
+
+    assert scores[order[:24]].sum() == pytest.approx(float(off), rel=0.5)
+
+
 def test_copies_are_the_first_to_go() -> None:
     model = small()
     with torch.no_grad():
