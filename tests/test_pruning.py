@@ -264,7 +264,8 @@ def test_layers_take_over_what_removed_channels_told_them(importance: str, tmp_p
         "compensated-milestone-1.safetensors",
         "compensated-target.safetensors",
     ]
-    assert cut_readers and not any(torch.equal(own[name], plain[name]) for name in cut_readers)
+    unchanged = {name for name in cut_readers if torch.equal(own[name], plain[name])}
+    assert cut_readers - unchanged and unchanged <= {"11.weight"}  # which sees fewer images than it has inputs
     assert all(torch.equal(own[name], plain[name]) for name in own if name not in readers and "bias" not in name)
     inputs = torch.randn(2, *tiny.network.input_shape)
     assert torch.equal(hwprune.load(found.directory)(inputs), found.model(inputs))
