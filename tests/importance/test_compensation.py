@@ -20,6 +20,7 @@ from hwprune.models.cifar_resnet import resnet20
 from hwprune.plan import Plan
 from hwprune.recovery.batchnorm import reestimate
 from tests.graph.networks import awake
+from tests.importance.shrinking import share_of, shrunk
 
 IMAGE = (3, 8, 8)
 
@@ -78,8 +79,12 @@ def test_what_follows_from_the_channels_that_stay_is_not_missed(name: str) -> No
     network = network_of(model)
     plan = Plan.keeping(network, {"0": [0, 1] if name == "grouped" else [0, 1, 4, 5]})
 
-    assert change(model, cut(model, plan, network)) > 0.2
-    assert change(model, cut(compensated(model, network, plan), plan, network)) < 0.01
+    off = change(model, cut(model, plan, network))
+    assert off > 0.2
+    # Behind the pool there is one value for each of the 128 images, too few to be sure of what follows.
+    assert change(model, cut(compensated(model, network, plan), plan, network)) < (
+        off / 4 if name == "pooled" else 0.01
+    )
 
 
 def test_what_reads_a_depthwise_convolution_takes_over_for_it() -> None:
@@ -110,9 +115,12 @@ def test_weights_are_those_of_a_ridge_regression(seed: int, kept: set[int]) -> N
 
     stay, gone = sorted(kept), [k for k in range(8) if k not in kept]
     centred = rows - rows.mean(0)
-    ridge = RIDGE * centred.var(0).mean() * len(rows)
-    above = np.concatenate([centred[:, stay], np.sqrt(ridge) * np.eye(len(stay))])
-    below = np.concatenate([centred[:, gone], np.zeros((len(stay), len(gone)))])
+    # To shrink correlations is to add a share of every channel's own variance.
+    share = share_of(rows.reshape(len(x), -1, 8), rows[: len(rows) // 2].mean(0))
+    own = np.diag(np.sqrt(share / (1 - share) * centred.var(0)[stay] * len(rows)))
+    ridge = RIDGE / (1 - share) * centred.var(0).mean() * len(rows)
+    above = np.concatenate([centred[:, stay], own, np.sqrt(ridge) * np.eye(len(stay))])
+    below = np.concatenate([centred[:, gone], np.zeros((2 * len(stay), len(gone)))])
     slopes = np.linalg.lstsq(above, below, rcond=None)[0]
     weight = model[2].weight.detach().double().numpy()[:, :, 0, 0]
     expected = weight[:, stay] + weight[:, gone] @ slopes.T
@@ -134,8 +142,9 @@ def test_a_layer_without_bias_gets_no_shift_unless_batch_norm_takes_it() -> None
     plain = compensated(model, network, plan)[2].weight[:, :7, 0, 0].double()
     shifted = compensated(normed, other, Plan.keeping(other, {"0": range(7)}))[2].weight[:, :7, 0, 0].double()
 
-    for found, given_rows in ((plain, rows), (shifted, rows - rows.mean(0))):
-        square = given_rows.T @ given_rows / len(rows)
+    covariance = torch.from_numpy(shrunk(rows.view(len(x), -1, 8).numpy(), rows[: len(rows) // 2].mean(0).numpy()))
+    mean = rows.mean(0)
+    for found, square in ((plain, covariance + torch.outer(mean, mean)), (shifted, covariance)):
         ridged = square[:7, :7] + RIDGE * square.diagonal().mean() * torch.eye(7)
         slopes = torch.linalg.solve(ridged, square[:7, 7])
         expected = model[2].weight[:, :7, 0, 0].double() + model[2].weight[:, 7, 0, 0].double()[:, None] * slopes
@@ -227,5 +236,7 @@ def test_moments_are_those_of_all_positions_and_passes() -> None:
     for block, moments in list(gathering.moments().items())[:2]:
         own = rows[:, 4 * block.part : 4 * block.part + 4]
         np.testing.assert_allclose(moments.mean.numpy(), own.mean(0), rtol=1e-5)
-        np.testing.assert_allclose(moments.covariance.numpy(), np.cov(own.T, bias=True), rtol=1e-4, atol=1e-6)
+        samples = own.reshape(len(torch.cat(x)), -1, 4)
+        expected = shrunk(samples, samples[:64].mean((0, 1)))
+        np.testing.assert_allclose(moments.covariance.numpy(), expected, rtol=1e-4, atol=1e-6)
     assert not model[2][0]._forward_pre_hooks
